@@ -1,0 +1,27 @@
+//! What is measured, as a library for the binaries of this package.
+//!
+//! - [`verifier`]: what each program costs the kernel's verifier.
+//! - [`compare`]: the datapath beside the wire, a router, and a bridge with iptables, in pairs.
+//! - [`demo`]: the main job at work.
+//! - [`flows`]: forgetting all flows between two measurements.
+//! - [`table`]: tables of text.
+
+pub mod compare;
+pub mod demo;
+pub mod flows;
+pub mod table;
+pub mod verifier;
+
+use std::process::ExitCode;
+
+/// Ends a program: an error in one line, without the stack of calls that `RUST_BACKTRACE` would add.
+#[must_use]
+pub fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Seeded faults: each breaks one rule, so that the test of the rule can be seen to fail.
+
+/// A fault to build into the programs when they are loaded. Only builds with the `mutants` feature look at it.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    /// ICC off is not enforced (I1).
+    IccIgnored = 1,
+    /// Networks are not isolated from each other (I2).
+    IsolationIgnored = 2,
+    /// `--internal` is not enforced (I3).
+    InternalIgnored = 3,
+    /// Packets are not checked for a forged source (S1).
+    SourceGuardSkipped = 4,
+    /// Publications match any destination address (P4).
+    AnyDestinationPublished = 5,
+    /// The wildcard beats a specific host address (P5).
+    WildcardFirst = 6,
+    /// Container addresses are reachable by direct routing (P10).
+    DirectRoutingAllowed = 7,
+    /// 127/8 destinations from outside meet publications (P6).
+    LoopbackFromOutside = 8,
+    /// Checksums are not mended (N7).
+    ChecksumSkipped = 9,
+    /// Masquerade leaves the source as it is (N1, N13).
+    MasqueradeSkipped = 10,
+    /// A masqueraded port may be taken twice or from the host (N1).
+    PortTakenTwice = 11,
+    /// Generations are not compared (B5).
+    GenerationIgnored = 12,
+    /// UDP flows outlive their publication (P8).
+    PublicationGenerationIgnored = 13,
+    /// The last guard on uplinks lets everything pass (N13).
+    UplinkGuardSkipped = 14,
+    /// Broadcasts come back to their sender and reach other networks' members (B2).
+    FloodToSender = 15,
+    /// ARP and neighbour discovery are flooded instead of answered (B3).
+    NeighboursUnanswered = 16,
+    /// Expired flows are not reclaimed (N10).
+    ReclaimSkipped = 17,
+    /// The per-endpoint quota is not enforced (N10).
+    QuotaIgnored = 18,
+    /// Sources that cannot come from outside are accepted (S2).
+    MartiansAccepted = 19,
+    /// The server sees the host instead of the client (P3).
+    ClientHidden = 20,
+    /// Hairpin clients are not translated back (N8).
+    HairpinUntranslated = 21,
+    /// IPv6 passes on networks that have none (N12).
+    Ipv6Unguarded = 22,
+    /// UDP mappings depend on the destination (N2).
+    MappingPerDestination = 23,
+    /// `to_container` passes what is unmarked (I5).
+    UnmarkedDelivered = 24,
+}
+
+impl Mutant {
+    /// Every mutant.
+    pub const ALL: [Self; 24] = [
+        Self::IccIgnored,
+        Self::IsolationIgnored,
+        Self::InternalIgnored,
+        Self::SourceGuardSkipped,
+        Self::AnyDestinationPublished,
+        Self::WildcardFirst,
+        Self::DirectRoutingAllowed,
+        Self::LoopbackFromOutside,
+        Self::ChecksumSkipped,
+        Self::MasqueradeSkipped,
+        Self::PortTakenTwice,
+        Self::GenerationIgnored,
+        Self::PublicationGenerationIgnored,
+        Self::UplinkGuardSkipped,
+        Self::FloodToSender,
+        Self::NeighboursUnanswered,
+        Self::ReclaimSkipped,
+        Self::QuotaIgnored,
+        Self::MartiansAccepted,
+        Self::ClientHidden,
+        Self::HairpinUntranslated,
+        Self::Ipv6Unguarded,
+        Self::MappingPerDestination,
+        Self::UnmarkedDelivered,
+    ];
+
+    /// The mutant of this name, as `{:?}` prints it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        struct Matches<'a>(&'a str, bool);
+        impl core::fmt::Write for Matches<'_> {
+            fn write_str(&mut self, text: &str) -> core::fmt::Result {
+                match self.0.strip_prefix(text) {
+                    Some(rest) => self.0 = rest,
+                    None => self.1 = false,
+                }
+                Ok(())
+            }
+        }
+        Self::ALL.into_iter().find(|mutant| {
+            let mut matches = Matches(name, true);
+            core::fmt::write(&mut matches, format_args!("{mutant:?}")).is_ok() && matches.1 && matches.0.is_empty()
+        })
+    }
+}

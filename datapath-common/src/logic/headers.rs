@@ -1,0 +1,130 @@
+//! The first bytes of a packet, read in one go.
+
+use crate::abi::Address;
+
+/// Bytes kept: Ethernet, IPv6 and the TCP header, or a whole neighbour solicitation.
+pub const ROOM: usize = 80;
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET: u32 = 14;
+
+/// Ethertypes, host order (IEEE 802 numbers).
+pub mod ethertype {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// ARP.
+    pub const ARP: u16 = 0x0806;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+    /// 802.1Q tag.
+    pub const VLAN: u16 = 0x8100;
+    /// 802.1ad tag.
+    pub const QINQ: u16 = 0x88a8;
+}
+
+/// The headers of a packet, laid out as Ethernet even where the device has no link header.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    /// The bytes; beyond [`Self::length`] they mean nothing.
+    pub bytes: [u8; ROOM],
+    /// How many bytes are the packet's.
+    pub length: u32,
+    /// Bytes of the whole packet, laid out the same way.
+    pub packet_length: u32,
+}
+
+impl Headers {
+    /// `N` bytes at a constant offset. The offset must be within the room: it is a constant at every caller.
+    #[inline(always)]
+    #[must_use]
+    pub fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        let mut i = 0;
+        while i < N {
+            bytes[i] = self.bytes[offset + i];
+            i += 1;
+        }
+        bytes
+    }
+
+    /// Writes `N` bytes at a constant offset.
+    #[inline(always)]
+    pub fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
+        let mut i = 0;
+        while i < N {
+            self.bytes[offset + i] = bytes[i];
+            i += 1;
+        }
+    }
+
+    /// A 16-bit field as it lies on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub fn wire16(&self, offset: usize) -> u16 {
+        u16::from_ne_bytes(self.at(offset))
+    }
+
+    /// A 16-bit field as a number.
+    #[inline(always)]
+    #[must_use]
+    pub fn number16(&self, offset: usize) -> u16 {
+        u16::from_be_bytes(self.at(offset))
+    }
+
+    /// The IPv4 address at a constant offset.
+    #[inline(always)]
+    #[must_use]
+    pub fn ipv4(&self, offset: usize) -> Address {
+        Address::v4(self.at(offset))
+    }
+
+    /// The IPv6 address at a constant offset.
+    #[inline(always)]
+    #[must_use]
+    pub fn ipv6(&self, offset: usize) -> Address {
+        Address::v6(self.at(offset))
+    }
+
+    /// Destination MAC address.
+    #[inline(always)]
+    #[must_use]
+    pub fn destination_mac(&self) -> [u8; 6] {
+        self.at(0)
+    }
+
+    /// Source MAC address.
+    #[inline(always)]
+    #[must_use]
+    pub fn source_mac(&self) -> [u8; 6] {
+        self.at(6)
+    }
+
+    /// Ethertype, host order.
+    #[inline(always)]
+    #[must_use]
+    pub fn ethertype(&self) -> u16 {
+        self.number16(12)
+    }
+
+    /// Gives the frame these MAC addresses.
+    #[inline(always)]
+    pub fn set_macs(&mut self, destination: [u8; 6], source: [u8; 6]) {
+        self.put(0, destination);
+        self.put(6, source);
+    }
+
+    /// Whether the frame goes to a group: broadcast or multicast (IEEE 802.3 section 3.2.3).
+    #[inline(always)]
+    #[must_use]
+    pub fn to_group(&self) -> bool {
+        self.bytes[0] & 1 != 0
+    }
+
+    /// Whether the frame is to be kept on its link: 01-80-c2-00-00-00 to -0f (IEEE 802.1Q table 8-1).
+    #[inline(always)]
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.at::<5>(0) == [0x01, 0x80, 0xc2, 0, 0] && self.bytes[5] & 0xf0 == 0
+    }
+}

@@ -1,0 +1,373 @@
+//! From bytes to what the path decides on.
+
+use super::headers::{ETHERNET, Headers, ethertype};
+use crate::{
+    abi::{Address, DropReason, FlowKey},
+    path::Packet,
+};
+
+/// IP protocol numbers (IANA).
+pub mod protocol {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// IGMP.
+    pub const IGMP: u8 = 2;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// ICMP types (IANA): those of ICMPv6 are from 128 on for information.
+pub mod icmp {
+    /// ICMP echo request.
+    pub const ECHO: u8 = 8;
+    /// ICMP echo reply.
+    pub const ECHO_REPLY: u8 = 0;
+    /// ICMP redirect.
+    pub const REDIRECT: u8 = 5;
+    /// ICMPv6 echo request.
+    pub const V6_ECHO: u8 = 128;
+    /// ICMPv6 echo reply.
+    pub const V6_ECHO_REPLY: u8 = 129;
+    /// Multicast listener query, report and done (RFC 2710); the second report is 143.
+    pub const MLD_QUERY: u8 = 130;
+    /// Multicast listener report, version 2 (RFC 3810).
+    pub const MLD2_REPORT: u8 = 143;
+    /// Router solicitation (RFC 4861).
+    pub const ROUTER_SOLICITATION: u8 = 133;
+    /// Router advertisement.
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    /// Neighbour solicitation.
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// Neighbour advertisement.
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    /// ICMPv6 redirect.
+    pub const V6_REDIRECT: u8 = 137;
+}
+
+/// What follows the IP header, as far as tracking is concerned.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Transport {
+    /// Nothing that can be told: another protocol, or headers this code does not follow.
+    #[default]
+    Other,
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP echo request: the identifier is the source port of the key.
+    EchoRequest,
+    /// ICMP echo reply: the identifier is the destination port of the key.
+    EchoReply,
+    /// Any other ICMP message.
+    Icmp,
+}
+
+/// Whether and how a packet is a fragment.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Fragment {
+    /// A whole packet.
+    #[default]
+    Whole,
+    /// The first fragment: it has the ports.
+    First,
+    /// A later one: it has no ports.
+    Later,
+}
+
+/// What the path knows of a packet.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Parsed {
+    /// Addresses, ports and protocol; the scope is set by the path.
+    pub key: FlowKey,
+    /// Ethertype, host order.
+    pub ethertype: u16,
+    /// Where the transport header begins, counted from the Ethernet header.
+    pub transport_offset: u16,
+    /// TCP flags; of ICMP, the type.
+    pub flags: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// What follows the IP header.
+    pub transport: Transport,
+    /// Fragment or not.
+    pub fragment: Fragment,
+}
+
+impl Parsed {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        key: FlowKey {
+            source: Address::NONE,
+            destination: Address::NONE,
+            source_port: 0,
+            destination_port: 0,
+            scope: 0,
+            protocol: 0,
+            padding: 0,
+        },
+        ethertype: 0,
+        transport_offset: 0,
+        flags: 0,
+        ttl: 0,
+        transport: Transport::Other,
+        fragment: Fragment::Whole,
+    };
+}
+
+/// Where the transport header is without IPv4 options.
+pub const TRANSPORT_V4: u16 = ETHERNET as u16 + 20;
+/// Where the transport header is without IPv6 extension headers.
+pub const TRANSPORT_V6: u16 = ETHERNET as u16 + 40;
+
+/// IPv6 extension headers that are followed (N11); a correct sender uses each at most once (RFC 8200 section 4.1).
+const EXTENSION_HEADERS: u32 = 6;
+
+/// Parses the IP and transport headers of a packet whose ethertype is IPv4 or IPv6.
+///
+/// # Errors
+/// [`DropReason::Malformed`], [`DropReason::SourceRouted`] and [`DropReason::ExtensionHeaders`]. The addresses are in
+/// `parsed` even then, unless the packet is too short to have any.
+#[inline(never)]
+pub fn parse<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
+    parsed.ethertype = headers.ethertype();
+    if parsed.ethertype == ethertype::IPV4 {
+        parse_v4(packet, headers, parsed)
+    } else {
+        parse_v6(packet, headers, parsed)
+    }
+}
+
+#[inline(always)]
+fn parse_v4<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
+    if headers.length < 34 {
+        return Err(DropReason::Malformed);
+    }
+    parsed.key.source = headers.ipv4(26);
+    parsed.key.destination = headers.ipv4(30);
+    parsed.key.protocol = headers.bytes[23];
+    parsed.ttl = headers.bytes[22];
+    let [version_and_length] = headers.at(14);
+    let header_length = (version_and_length & 0xf) as u16 * 4;
+    let total_length = headers.number16(16) as u32;
+    let room = headers.packet_length - ETHERNET;
+    // Total length 0 is how Linux carries IPv4 packets above 64 KiB between its own devices (b1a78b9b9886).
+    let fits =
+        total_length <= room && total_length >= header_length as u32 || total_length == 0 && packet.segment_size() != 0;
+    if version_and_length >> 4 != 4 || header_length < 20 || !fits {
+        return Err(DropReason::Malformed);
+    }
+    if header_length > 20 {
+        refuse_source_route(packet, header_length)?;
+    }
+    let fragment = headers.number16(20);
+    if fragment & 0x1fff != 0 {
+        parsed.fragment = Fragment::Later;
+        return Ok(());
+    }
+    if fragment & 0x2000 != 0 {
+        parsed.fragment = Fragment::First;
+    }
+    let payload = if total_length == 0 { room } else { total_length } - header_length as u32;
+    parsed.transport_offset = ETHERNET as u16 + header_length;
+    if header_length == 20 {
+        transport_at::<P, 34>(headers, payload, parsed)
+    } else {
+        transport_beyond(packet, payload, parsed)
+    }
+}
+
+#[inline(always)]
+fn parse_v6<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
+    if headers.length < 54 {
+        return Err(DropReason::Malformed);
+    }
+    parsed.key.source = headers.ipv6(22);
+    parsed.key.destination = headers.ipv6(38);
+    parsed.key.protocol = headers.bytes[20];
+    parsed.ttl = headers.bytes[21];
+    let payload = headers.number16(18) as u32;
+    let room = headers.packet_length - ETHERNET - 40;
+    // An IPv4-mapped address on the wire would meet the tables as the IPv4 address (RFC 4942 section 2.2).
+    let mapped = parsed.key.source.is_v4() || parsed.key.destination.is_v4();
+    let fits = payload <= room || payload == 0 && packet.segment_size() != 0;
+    if headers.bytes[14] >> 4 != 6 || mapped || !fits {
+        return Err(DropReason::Malformed);
+    }
+    let payload = if payload == 0 && packet.segment_size() != 0 { room } else { payload };
+    parsed.transport_offset = TRANSPORT_V6;
+    match parsed.key.protocol {
+        protocol::TCP | protocol::UDP | protocol::ICMPV6 => transport_at::<P, 54>(headers, payload, parsed),
+        _ => {
+            follow_extension_headers(packet, parsed)?;
+            if parsed.fragment == Fragment::Later {
+                return Ok(());
+            }
+            let skipped = (parsed.transport_offset - TRANSPORT_V6) as u32;
+            if skipped > payload {
+                return Err(DropReason::Malformed);
+            }
+            transport_beyond(packet, payload - skipped, parsed)
+        }
+    }
+}
+
+/// Reads the transport header at its usual place.
+#[inline(always)]
+fn transport_at<P: Packet, const AT: usize>(
+    headers: &Headers,
+    payload: u32,
+    parsed: &mut Parsed,
+) -> Result<(), DropReason> {
+    let available = (headers.length as usize).saturating_sub(AT) as u32;
+    let first: [u8; 8] = headers.at(AT);
+    let flags = headers.bytes[AT + 13];
+    transport(&first, flags, if available < payload { available } else { payload }, payload, parsed)
+}
+
+/// Reads the transport header behind options or extension headers.
+#[inline(always)]
+fn transport_beyond<P: Packet>(packet: &P, payload: u32, parsed: &mut Parsed) -> Result<(), DropReason> {
+    let at = parsed.transport_offset as u32;
+    match parsed.key.protocol {
+        protocol::TCP | protocol::UDP | protocol::ICMP | protocol::ICMPV6 => {}
+        _ => return Ok(()),
+    }
+    let first: [u8; 8] = packet.load(at).ok_or(DropReason::Malformed)?;
+    let mut flags = 0;
+    if parsed.key.protocol == protocol::TCP {
+        let rest: [u8; 12] = packet.load(at + 8).ok_or(DropReason::Malformed)?;
+        flags = rest[5];
+    }
+    transport(&first, flags, payload, payload, parsed)
+}
+
+#[inline(always)]
+fn transport(
+    first: &[u8; 8],
+    tcp_flags: u8,
+    available: u32,
+    payload: u32,
+    parsed: &mut Parsed,
+) -> Result<(), DropReason> {
+    let v4 = parsed.ethertype == ethertype::IPV4;
+    match parsed.key.protocol {
+        protocol::TCP => {
+            if available < 20 {
+                return Err(DropReason::Malformed);
+            }
+            parsed.transport = Transport::Tcp;
+            parsed.flags = tcp_flags;
+        }
+        protocol::UDP => {
+            let length = u16::from_be_bytes([first[4], first[5]]) as u32;
+            // Length 0 is a jumbogram or a segmented packet (RFC 2675 section 4).
+            if available < 8 || (length < 8 && length != 0) || length > payload && parsed.fragment == Fragment::Whole {
+                return Err(DropReason::Malformed);
+            }
+            parsed.transport = Transport::Udp;
+        }
+        protocol::ICMP if v4 => return icmp(first, available, icmp::ECHO, icmp::ECHO_REPLY, parsed),
+        protocol::ICMPV6 if !v4 => return icmp(first, available, icmp::V6_ECHO, icmp::V6_ECHO_REPLY, parsed),
+        _ => return Ok(()),
+    }
+    parsed.key.source_port = u16::from_ne_bytes([first[0], first[1]]);
+    parsed.key.destination_port = u16::from_ne_bytes([first[2], first[3]]);
+    Ok(())
+}
+
+#[inline(always)]
+fn icmp(first: &[u8; 8], available: u32, echo: u8, echo_reply: u8, parsed: &mut Parsed) -> Result<(), DropReason> {
+    if available < 8 {
+        return Err(DropReason::Malformed);
+    }
+    let identifier = u16::from_ne_bytes([first[4], first[5]]);
+    parsed.flags = first[0];
+    parsed.transport = if first[0] == echo {
+        parsed.key.source_port = identifier;
+        Transport::EchoRequest
+    } else if first[0] == echo_reply {
+        parsed.key.destination_port = identifier;
+        Transport::EchoReply
+    } else {
+        Transport::Icmp
+    };
+    Ok(())
+}
+
+/// IPv4 options 131 and 137 (LSRR, SSRR) are refused (RFC 7126 sections 4.3 and 4.4).
+#[inline(always)]
+fn refuse_source_route<P: Packet>(packet: &P, header_length: u16) -> Result<(), DropReason> {
+    // Counted down under a mask, so that the verifier sees the same range in every round and not a new state for
+    // each sequence of lengths (Linux 6.18: over a million instructions without).
+    let mut remaining = (header_length - 20) & 63;
+    let mut option = 0;
+    while option < 40 && remaining > 0 {
+        let at = ETHERNET + ((header_length - remaining) & 63) as u32;
+        let [kind] = packet.load(at).ok_or(DropReason::Malformed)?;
+        let mut length = 1;
+        match kind {
+            0 => break,
+            1 => {}
+            131 | 137 => return Err(DropReason::SourceRouted),
+            _ => {
+                [length] = packet.load(at + 1).ok_or(DropReason::Malformed)?;
+                if length < 2 || length as u16 > remaining {
+                    return Err(DropReason::Malformed);
+                }
+            }
+        }
+        remaining = (remaining - length as u16) & 63;
+        option += 1;
+    }
+    Ok(())
+}
+
+/// Walks from the IPv6 header to the transport header (RFC 8200 section 4).
+#[inline(always)]
+fn follow_extension_headers<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION_OPTIONS: u8 = 60;
+
+    let mut followed = 0;
+    while followed < EXTENSION_HEADERS {
+        let kind = parsed.key.protocol;
+        if !matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS) {
+            return Ok(());
+        }
+        let [next, length, third, fourth] = packet.load(parsed.transport_offset as u32).ok_or(DropReason::Malformed)?;
+        let mut bytes = (length as u16 + 1) * 8;
+        match kind {
+            ROUTING if third == 0 => return Err(DropReason::SourceRouted),
+            AUTHENTICATION => bytes = (length as u16 + 2) * 4,
+            FRAGMENT => {
+                bytes = 8;
+                let offset_and_more = u16::from_be_bytes([third, fourth]);
+                if offset_and_more & 0xfff8 != 0 {
+                    parsed.fragment = Fragment::Later;
+                    parsed.key.protocol = next;
+                    return Ok(());
+                }
+                if offset_and_more & 1 != 0 {
+                    parsed.fragment = Fragment::First;
+                }
+            }
+            _ => {}
+        }
+        parsed.key.protocol = next;
+        parsed.transport_offset += bytes;
+        followed += 1;
+    }
+    Err(DropReason::ExtensionHeaders)
+}

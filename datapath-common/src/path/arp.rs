@@ -1,0 +1,129 @@
+//! ARP (RFC 826), answered in place: nobody but the asker sees the answer, and nobody sees the question (B3).
+
+use super::{Outcome, Packed, Packet, Tables, Verdict, from_container::CONSUMED, port::Port, switch};
+use crate::{
+    abi::{Address, AddressKey, DropReason, HOST, Mutant, Network},
+    logic::headers::Headers,
+};
+
+const REQUEST: u16 = 1;
+const REPLY: u16 = 2;
+
+/// An ARP packet for IPv4 over Ethernet.
+struct Arp {
+    operation: u16,
+    sender_mac: [u8; 6],
+    sender: Address,
+    target: Address,
+}
+
+#[inline(always)]
+fn parse(headers: &Headers) -> Result<Arp, DropReason> {
+    // Hardware type Ethernet, protocol type IPv4, lengths 6 and 4.
+    if headers.length < 42 || headers.at::<6>(14) != [0, 1, 8, 0, 6, 4] {
+        return Err(DropReason::Malformed);
+    }
+    Ok(Arp {
+        operation: headers.number16(20),
+        sender_mac: headers.at(22),
+        sender: headers.ipv4(28),
+        target: headers.ipv4(38),
+    })
+}
+
+/// ARP from a container.
+#[inline(always)]
+pub(super) fn from_endpoint<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+) -> Outcome {
+    from_endpoint_packed(packet, tables, port, headers).unwrap()
+}
+
+#[inline(never)]
+fn from_endpoint_packed<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+) -> Packed {
+    Packed::new(from_endpoint_inline(packet, tables, port, headers))
+}
+
+#[inline(always)]
+fn from_endpoint_inline<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+) -> Outcome {
+    let arp = parse(headers)?;
+    // A probe has no sender address yet (RFC 5227 section 2.1.1).
+    let probe = arp.operation == REQUEST && arp.sender == Address::ANY_V4;
+    let own = arp.sender_mac == port.endpoint.mac && (arp.sender == port.endpoint.ipv4 || probe);
+    if !own && !tables.mutant(Mutant::SourceGuardSkipped) {
+        return Err(DropReason::ForgedNeighbour);
+    }
+    if tables.mutant(Mutant::NeighboursUnanswered) {
+        return switch::flood_frame(packet, tables, port);
+    }
+    match arp.operation {
+        // An announcement, or a probe for its own address: an answer would be a conflict (RFC 5227 section 2.1.1).
+        REQUEST if arp.target == port.endpoint.ipv4 => CONSUMED,
+        REQUEST => {
+            let key = AddressKey::new(port.endpoint.network, arp.target);
+            let owner = tables.endpoint_by_address(&key).ok_or(DropReason::UnknownNeighbour)?;
+            let mac = mac_of(tables, port.network, owner)?;
+            answer(packet, headers, &arp, mac)
+        }
+        // Questions are answered here, so nobody waits for this.
+        REPLY => CONSUMED,
+        _ => Err(DropReason::ForgedNeighbour),
+    }
+}
+
+/// ARP from the host, on a gateway device.
+#[inline(always)]
+pub(super) fn from_host<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    network_id: u32,
+    headers: &mut Headers,
+) -> Outcome {
+    let arp = parse(headers)?;
+    if arp.operation != REQUEST {
+        return CONSUMED;
+    }
+    let owner =
+        tables.endpoint_by_address(&AddressKey::new(network_id, arp.target)).ok_or(DropReason::UnknownNeighbour)?;
+    if owner == HOST {
+        return CONSUMED;
+    }
+    let endpoint = tables.endpoint(owner).ok_or(DropReason::UnknownNeighbour)?;
+    let (mac, ifindex) = (endpoint.mac, packet.ifindex());
+    answer(packet, headers, &arp, mac).map(|_| Verdict::ToHost(ifindex))
+}
+
+/// The MAC address of an endpoint or of the gateway.
+#[inline(always)]
+pub(super) fn mac_of<T: Tables>(tables: &T, network: &Network, owner: u32) -> Result<[u8; 6], DropReason> {
+    if owner == HOST {
+        return Ok(network.gateway_mac);
+    }
+    Ok(tables.endpoint(owner).ok_or(DropReason::UnknownNeighbour)?.mac)
+}
+
+/// Turns the request into its reply.
+#[inline(always)]
+fn answer<P: Packet>(packet: &mut P, headers: &mut Headers, arp: &Arp, mac: [u8; 6]) -> Outcome {
+    headers.set_macs(arp.sender_mac, mac);
+    headers.put(20, REPLY.to_be_bytes());
+    headers.put(22, mac);
+    headers.put(28, arp.target.v4_bytes());
+    headers.put(32, arp.sender_mac);
+    headers.put(38, arp.sender.v4_bytes());
+    packet.store_headers(headers, 42)?;
+    Ok(Verdict::Reflected)
+}

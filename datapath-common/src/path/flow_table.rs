@@ -1,0 +1,385 @@
+//! Connection tracking: following the flows that exist, beginning new ones, and ending them.
+
+use core::mem::offset_of;
+
+use super::{
+    Inserted, Outcome, Packed, Packet, Tables, Verdict, forward,
+    slot::{Beginning, FlowSlot},
+};
+use crate::{
+    abi::{
+        DropReason, Flow, FlowEnd, FlowIndex, FlowKey, HOST, Metric, Mutant, PublishedKey, Settings, claim, flow_flags,
+        scope, tcp,
+    },
+    logic::{
+        headers::{ETHERNET, Headers},
+        parse::{Fragment, Parsed, Transport, protocol},
+        rewrite::rewrite,
+        tcp_state::{self, Direction, flag},
+    },
+};
+
+/// Slots a new flow tries before it is refused. With 99 of 100 slots in use, one in four new flows would find none;
+/// with 95, one in 700.
+pub const SLOTS_TRIED: u32 = 128;
+
+/// A deadline is only moved when it is off by more than this (2^30 ns), so that a busy flow's slot is rarely written.
+const DEADLINE_SLACK: u64 = 1 << 30;
+
+/// Sends a packet of an existing flow on its way; `None` when it belongs to none.
+#[inline(always)]
+pub(super) fn follow<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &mut Headers,
+    parsed: &Parsed,
+    sender: FlowEnd,
+) -> Option<Outcome> {
+    follow_packed(packet, tables, headers, parsed, sender).outcome()
+}
+
+#[inline(never)]
+fn follow_packed<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &mut Headers,
+    parsed: &Parsed,
+    sender: FlowEnd,
+) -> Packed {
+    find_and_send(packet, tables, headers, parsed, sender).map_or(Packed::NONE, Packed::new)
+}
+
+#[inline(always)]
+fn find_and_send<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &mut Headers,
+    parsed: &Parsed,
+    sender: FlowEnd,
+) -> Option<Outcome> {
+    if parsed.fragment == Fragment::Later {
+        return None;
+    }
+    let index = tables.flow_index(&parsed.key)?;
+    let slot = tables.flow(index.slot)?;
+    let flow = slot.get();
+    if flow.serial != index.serial || flow.claim != claim::LIVE {
+        return None;
+    }
+    let direction = if parsed.key == flow.original { Direction::Original } else { Direction::Reply };
+    let now = tables.now();
+    if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
+        end(tables, slot);
+        return None;
+    }
+    if parsed.fragment != Fragment::Whole {
+        return Some(Err(DropReason::Fragment));
+    }
+    Some(send(packet, tables, headers, parsed, &Step { slot, direction, now }).unwrap())
+}
+
+/// Whether the flow is still between the same owners, and this packet belongs to it rather than begins another.
+#[inline(always)]
+fn is_current<T: Tables>(tables: &T, flow: &Flow, direction: Direction, parsed: &Parsed, sender: FlowEnd) -> bool {
+    if tables.mutant(Mutant::GenerationIgnored) {
+        return true;
+    }
+    let (from, to) = match direction {
+        Direction::Original => (flow.initiator, flow.responder),
+        Direction::Reply => (flow.responder, flow.initiator),
+    };
+    if from != sender {
+        return false;
+    }
+    if to.endpoint != HOST && tables.endpoint(to.endpoint).is_none_or(|owner| owner.generation != to.generation) {
+        return false;
+    }
+    if parsed.transport == Transport::Tcp {
+        return !(tcp_state::begins(parsed.flags) && tcp_state::is_closing(flow.tcp));
+    }
+    // The next packet of a connectionless client meets what is published now (P8).
+    flow.flags & flow_flags::PUBLISHED == 0
+        || direction == Direction::Reply
+        || tables.mutant(Mutant::PublicationGenerationIgnored)
+        || tables.publication(flow.publication).is_some_and(|now| now.generation == flow.publication_generation)
+}
+
+/// A packet of a flow.
+struct Step {
+    slot: FlowSlot,
+    direction: Direction,
+    now: u64,
+}
+
+/// Advances the flow and sends the packet: out as the reverse of what the other side sends in.
+#[inline(never)]
+fn send<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &mut Headers,
+    parsed: &Parsed,
+    step: &Step,
+) -> Packed {
+    Packed::new(advance_and_send(packet, tables, headers, parsed, step))
+}
+
+#[inline(always)]
+fn advance_and_send<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &mut Headers,
+    parsed: &Parsed,
+    step: &Step,
+) -> Outcome {
+    let Step { slot, direction, now } = *step;
+    let flow = slot.get();
+    let (answers, to) = match direction {
+        Direction::Original => (&flow.reply, flow.responder),
+        Direction::Reply => (&flow.original, flow.initiator),
+    };
+    advance(tables, slot, parsed, direction, now);
+    let routed = parsed.key.scope != scope::LOOPBACK && answers.scope != scope::LOOPBACK;
+    let verdict = match answers.scope {
+        scope::LOOPBACK => {
+            headers.set_macs([0; 6], [0; 6]);
+            Verdict::ToLoopback(tables.setting32(offset_of!(Settings, loopback_ifindex)))
+        }
+        scope::UPLINK => Verdict::ToUplink(uplink_of(packet, tables, step, answers, parsed.key.scope)?),
+        _ => {
+            let endpoint = tables.endpoint(to.endpoint).ok_or(DropReason::EndpointGone)?;
+            let network = tables.network(endpoint.network).ok_or(DropReason::EndpointGone)?;
+            forward::check_size(packet, headers, network.mtu)?;
+            forward::address_frame(headers, endpoint, network);
+            packet.add_link_header()?;
+            Verdict::ToEndpoint(endpoint.ifindex)
+        }
+    };
+    rewrite(packet, headers, parsed, answers, routed)?;
+    slot.count(direction == Direction::Reply, headers.packet_length - ETHERNET);
+    Ok(verdict)
+}
+
+/// The uplink the flow leaves by. The route is asked for again once a second, so that a change of the host's routes
+/// is followed without the daemon.
+#[inline(always)]
+fn uplink_of<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    step: &Step,
+    answers: &FlowKey,
+    network_id: u16,
+) -> Result<u32, DropReason> {
+    let Step { slot, now, .. } = *step;
+    let flow = slot.get();
+    let (known, checked) = (flow.route_ifindex, flow.route_checked);
+    if known != 0 && checked == (now >> 30) as u32 {
+        return Ok(known);
+    }
+    let network = tables.network(network_id as u32).ok_or(DropReason::UnknownPort)?;
+    let route = packet.route(answers, network.gateway_ifindex, false)?;
+    if tables.uplink(route.ifindex).is_none() {
+        return Err(DropReason::NotAnUplink);
+    }
+    if known != 0 && known != route.ifindex && flow.flags & flow_flags::MASQUERADED != 0 {
+        // Its address belongs to the other uplink; a new flow takes the right one (as nf_nat_oif_changed does).
+        end(tables, slot);
+        return Err(DropReason::OutOfState);
+    }
+    slot.set_route(route.ifindex, now);
+    Ok(route.ifindex)
+}
+
+/// Moves the connection state and the deadline on.
+#[inline(always)]
+fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction, now: u64) {
+    let flow = slot.get();
+    let mut state = flow.tcp;
+    if parsed.transport == Transport::Tcp {
+        let seen = tcp_state::seen(state, direction, parsed.flags);
+        if seen & !state != 0 {
+            slot.add_tcp(seen);
+        }
+        if state & tcp::RST != 0 && parsed.flags & flag::RST == 0 {
+            slot.clear_tcp(tcp::RST);
+            state &= !tcp::RST;
+        }
+        state |= seen;
+    }
+    let from_inside = match direction {
+        Direction::Original => true,
+        Direction::Reply => {
+            if flow.flags & flow_flags::REPLIED == 0 {
+                slot.add_flags(flow_flags::REPLIED);
+            }
+            // Only the inside keeps a masqueraded mapping open (RFC 4787 REQ-6).
+            parsed.transport == Transport::Tcp || flow.flags & flow_flags::MASQUERADED == 0
+        }
+    };
+    let deadline = now + timeout(tables, parsed.key.protocol, state);
+    let known = flow.deadline;
+    if from_inside && (deadline > known + DEADLINE_SLACK || known > deadline + DEADLINE_SLACK) {
+        slot.set_deadline(deadline);
+        if parsed.transport == Transport::Udp && flow.flags & flow_flags::MASQUERADED != 0 {
+            extend_mapping(tables, flow, deadline);
+        }
+    }
+}
+
+/// A UDP mapping lives as long as its longest flow.
+#[inline(always)]
+fn extend_mapping<T: Tables>(tables: &T, flow: &Flow, deadline: u64) {
+    let external = PublishedKey::new(flow.reply.destination, flow.reply.destination_port, protocol::UDP);
+    if let Some(mut mapped) = tables.udp_mapped(&external) {
+        mapped.deadline = deadline;
+        tables.set_udp_mapped(&external, &mapped);
+    }
+}
+
+/// How long a flow may be idle (N2, N3, N4).
+#[inline(always)]
+fn timeout<T: Tables>(tables: &T, protocol: u8, state: u32) -> u64 {
+    match protocol {
+        protocol::TCP if tcp_state::is_established(state) => {
+            tables.setting64(offset_of!(Settings, tcp_established_timeout))
+        }
+        protocol::TCP => tables.setting64(offset_of!(Settings, tcp_transitory_timeout)),
+        protocol::UDP => tables.setting64(offset_of!(Settings, udp_timeout)),
+        protocol::ICMP | protocol::ICMPV6 => tables.setting64(offset_of!(Settings, icmp_timeout)),
+        _ => tables.setting64(offset_of!(Settings, other_timeout)),
+    }
+}
+
+/// A slot with a flow that is being begun.
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
+    pub slot: FlowSlot,
+    pub index: FlowIndex,
+}
+
+/// Takes a slot for a new flow whose first packet has this key. The caller then finds a reply key that
+/// nobody has ([`offer_reply`]), and either [`complete`]s the flow or gives it up with [`abandon`].
+#[inline(never)]
+pub(super) fn begin<T: Tables>(tables: &T, original: &FlowKey, beginning: &Beginning) -> Result<Begun, DropReason> {
+    let now = tables.now();
+    let charged = charged_end(beginning.initiator, beginning.responder);
+    let usage = tables.usage(charged.endpoint).ok_or(DropReason::EndpointGone)?;
+    let quota = tables.setting32(offset_of!(Settings, flow_quota));
+    if usage.charge() >= quota && !tables.mutant(Mutant::QuotaIgnored) {
+        usage.uncharge();
+        return Err(DropReason::EndpointQuota);
+    }
+    let number = take_slot(tables, now);
+    let Some(slot) = tables.flow(number) else {
+        usage.uncharge();
+        return Err(DropReason::FlowTableFull);
+    };
+    let serial = slot.begin(original, beginning, now);
+    Ok(Begun { slot, index: FlowIndex { slot: number, serial } })
+}
+
+/// The end that pays for a flow: who began it inside, or the server that was asked from outside.
+#[inline(always)]
+fn charged_end(initiator: FlowEnd, responder: FlowEnd) -> FlowEnd {
+    if initiator.endpoint != HOST { initiator } else { responder }
+}
+
+/// No slot.
+const NO_SLOT: u32 = u32::MAX;
+
+/// Finds and takes a free slot, or one whose flow has expired or lost an end (N10); [`NO_SLOT`] when there is none.
+#[inline(never)]
+fn take_slot<T: Tables>(tables: &T, now: u64) -> u32 {
+    let mut tried = 0;
+    while tried < SLOTS_TRIED {
+        tried += 1;
+        let number = tables.next_slot();
+        let Some(slot) = tables.flow(number) else {
+            return NO_SLOT;
+        };
+        if slot.get().claim == claim::FREE {
+            if slot.take(claim::FREE) {
+                return number;
+            }
+        } else if slot.get().claim == claim::LIVE
+            && has_ended(tables, slot.get(), now)
+            && !tables.mutant(Mutant::ReclaimSkipped)
+            && slot.take(claim::LIVE)
+        {
+            take_down(tables, slot);
+            tables.count(Metric::FlowsReclaimed);
+            return number;
+        }
+    }
+    NO_SLOT
+}
+
+#[inline(always)]
+fn has_ended<T: Tables>(tables: &T, flow: &Flow, now: u64) -> bool {
+    let charged = charged_end(flow.initiator, flow.responder);
+    now > flow.deadline || tables.endpoint(charged.endpoint).is_none_or(|owner| owner.generation != charged.generation)
+}
+
+/// Offers the flow's reply key to the table; whoever has a key first, keeps it, so no two flows share one (N1).
+#[inline(always)]
+pub(super) fn offer_reply<T: Tables>(tables: &T, begun: &Begun) -> Inserted {
+    tables.insert_flow_key(&begun.slot.get().reply, &begun.index)
+}
+
+/// Ends the beginning of a flow that has its reply key: from here on its packets are [`follow`]ed.
+#[inline(never)]
+pub(super) fn complete<T: Tables>(tables: &T, begun: &Begun) -> Result<(), DropReason> {
+    if tables.insert_flow_key(&begun.slot.get().original, &begun.index) != Inserted::Yes {
+        tables.delete_flow_key(&begun.slot.get().reply);
+        abandon(tables, begun);
+        return Err(DropReason::Contended);
+    }
+    begun.slot.give(claim::LIVE);
+    tables.count(Metric::FlowsCreated);
+    Ok(())
+}
+
+/// Gives up a flow that has no key in the table.
+#[inline(never)]
+pub(super) fn abandon<T: Tables>(tables: &T, begun: &Begun) {
+    uncharge(tables, begun.slot.get());
+    begun.slot.give(claim::FREE);
+}
+
+/// Sends the packet that began a flow on its way, like any other of the flow.
+#[inline(always)]
+pub(super) fn follow_begun<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &mut Headers,
+    parsed: &Parsed,
+    sender: FlowEnd,
+) -> Outcome {
+    follow(packet, tables, headers, parsed, sender).unwrap_or(Err(DropReason::Contended))
+}
+
+/// Ends a flow: both of its keys go, and its slot is free.
+#[inline(never)]
+pub(super) fn end<T: Tables>(tables: &T, slot: FlowSlot) {
+    if slot.take(claim::LIVE) {
+        take_down(tables, slot);
+        slot.give(claim::FREE);
+    }
+}
+
+#[inline(always)]
+fn take_down<T: Tables>(tables: &T, slot: FlowSlot) {
+    tables.delete_flow_key(&slot.get().original);
+    tables.delete_flow_key(&slot.get().reply);
+    uncharge(tables, slot.get());
+}
+
+#[inline(always)]
+fn uncharge<T: Tables>(tables: &T, flow: &Flow) {
+    let charged = charged_end(flow.initiator, flow.responder);
+    let owner = tables.endpoint(charged.endpoint);
+    if owner.is_some_and(|owner| owner.generation == charged.generation)
+        && let Some(usage) = tables.usage(charged.endpoint)
+    {
+        usage.uncharge();
+    }
+}

@@ -1,0 +1,121 @@
+//! Everything a container sends.
+
+use super::{Outcome, Packet, Scratch, Tables, Verdict, arp, flow_table, neighbour, port, port::Port, route, switch};
+use crate::{
+    abi::{DropReason, FlowEnd, Mutant},
+    logic::{
+        headers::{ETHERNET, Headers, ethertype},
+        parse::{Parsed, Transport, icmp, parse, protocol},
+    },
+};
+
+/// The path of a packet that comes in by an endpoint's host-side veth.
+///
+/// # Errors
+/// Why it is dropped.
+#[inline(always)]
+pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
+    let Some(port) = port::sender(packet, tables) else {
+        return Err(DropReason::UnknownPort);
+    };
+    let Scratch { headers, parsed } = scratch;
+    if !packet.read_headers(ETHERNET, headers) {
+        return Err(DropReason::Malformed);
+    }
+    guard_frame(packet, tables, &port, headers)?;
+    parsed.ethertype = headers.ethertype();
+    match parsed.ethertype {
+        ethertype::IPV4 | ethertype::IPV6 => {
+            parse(packet, headers, parsed)?;
+            parsed.key.scope = port.endpoint.network as u16;
+            ip(packet, tables, &port, headers, parsed)
+        }
+        ethertype::ARP => arp::from_endpoint(packet, tables, &port, headers),
+        _ => switch::other_protocol(packet, tables, &port, headers),
+    }
+}
+
+/// What no container may send, whatever is inside (S1).
+#[inline(always)]
+fn guard_frame<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+) -> Result<(), DropReason> {
+    if packet.vlan().is_some() || matches!(headers.ethertype(), ethertype::VLAN | ethertype::QINQ) {
+        return Err(DropReason::VlanTagged);
+    }
+    if headers.source_mac() != port.endpoint.mac && !tables.mutant(Mutant::SourceGuardSkipped) {
+        return Err(DropReason::ForgedMac);
+    }
+    if headers.is_reserved() {
+        return Err(DropReason::ReservedFrame);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn ip<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+    parsed: &mut Parsed,
+) -> Outcome {
+    if !port.speaks(parsed) && !tables.mutant(Mutant::Ipv6Unguarded) {
+        return Err(DropReason::FamilyDisabled);
+    }
+    let unspecified_source = parsed.key.protocol == protocol::ICMPV6 && parsed.key.source.is_none();
+    if !port.endpoint.owns(&parsed.key.source)
+        && !(unspecified_source && neighbour::may_be_unspecified(parsed))
+        && !tables.mutant(Mutant::SourceGuardSkipped)
+    {
+        return Err(DropReason::ForgedAddress);
+    }
+    if parsed.key.source == parsed.key.destination {
+        return Err(DropReason::Land);
+    }
+    if parsed.key.destination.is_loopback() {
+        return Err(DropReason::LoopbackAddress);
+    }
+    if parsed.transport == Transport::Icmp {
+        if let Some(outcome) = neighbour::from_endpoint(packet, tables, port, headers, parsed) {
+            return outcome;
+        }
+        if parsed.ethertype == ethertype::IPV4 && parsed.flags == icmp::REDIRECT {
+            return Err(DropReason::RogueRouter);
+        }
+    }
+    if parsed.transport == Transport::Udp && is_dhcp_server(parsed) {
+        return Err(DropReason::RogueDhcp);
+    }
+    if headers.to_group() {
+        return switch::flood(packet, tables, port, parsed);
+    }
+    let to_gateway = headers.destination_mac() == port.network.gateway_mac;
+    // Among siblings only an endpoint with published ports has flows: it answers clients of its own network that took
+    // the way by the host (N8).
+    let answers_siblings = port.endpoint.publications != 0 && !tables.mutant(Mutant::HairpinUntranslated);
+    let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
+    if (to_gateway || answers_siblings)
+        && let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, sender)
+    {
+        return outcome;
+    }
+    if to_gateway {
+        route::from_endpoint(packet, tables, port, headers, parsed, sender)
+    } else {
+        switch::unicast(packet, tables, port, headers, parsed)
+    }
+}
+
+/// UDP from port 67 (RFC 2131 section 4.1) or 547 (RFC 8415 section 7.2).
+#[inline(always)]
+fn is_dhcp_server(parsed: &Parsed) -> bool {
+    let server = if parsed.ethertype == ethertype::IPV4 { 67u16 } else { 547 };
+    parsed.key.source_port == server.to_be()
+}
+
+/// Nothing else to be done with the packet.
+pub(super) const CONSUMED: Outcome = Ok(Verdict::Consumed);

@@ -1,0 +1,85 @@
+//! What comes in from the outside. The host's own traffic passes untouched.
+
+use super::{Outcome, Packet, Scratch, Tables, Verdict, flow_table, publish};
+use crate::{
+    abi::{DropReason, FlowEnd, Mutant, scope},
+    logic::{
+        headers::{Headers, ethertype},
+        parse::{Fragment, Parsed, Transport, parse},
+    },
+};
+
+/// The path of a packet that comes in by an uplink.
+///
+/// # Errors
+/// Why it is dropped; only what is for our networks and ports, or claims to come from them, ever is.
+#[inline(always)]
+pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
+    let Some(uplink) = tables.uplink(packet.ifindex()) else {
+        return Ok(Verdict::Pass);
+    };
+    // A tagged frame is for the VLAN device on top, an uplink of its own; others' frames are for nobody here.
+    if packet.vlan().is_some() || !packet.is_for_host() {
+        return Ok(Verdict::Pass);
+    }
+    let Scratch { headers, parsed } = scratch;
+    if !packet.read_headers(uplink.link_header, headers) {
+        return Ok(Verdict::Pass);
+    };
+    if !matches!(headers.ethertype(), ethertype::IPV4 | ethertype::IPV6) {
+        return Ok(Verdict::Pass);
+    }
+    parsed.key.scope = scope::UPLINK;
+    if let Err(reason) = parse(packet, headers, parsed) {
+        return if tables.subnet(&parsed.key.destination).is_some() { Err(reason) } else { Ok(Verdict::Pass) };
+    }
+    ip(packet, tables, headers, parsed)
+}
+
+#[inline(always)]
+fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, headers: &mut Headers, parsed: &Parsed) -> Outcome {
+    let key = &parsed.key;
+    if let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, FlowEnd::default()) {
+        return outcome;
+    }
+    if let Some(network_id) = tables.subnet(&key.destination) {
+        guard_source(tables, parsed)?;
+        return publish::enter_routed(packet, tables, headers, parsed, network_id);
+    }
+    let loopback = key.destination.is_loopback() && !tables.mutant(Mutant::LoopbackFromOutside);
+    let local = tables.is_host_address(&key.destination) || tables.mutant(Mutant::AnyDestinationPublished);
+    if local
+        && parsed.fragment != Fragment::Later
+        && let Some(index) = publish::find(tables, key)
+    {
+        if loopback {
+            return Err(DropReason::LoopbackAddress);
+        }
+        guard_source(tables, parsed)?;
+        // A segment of no connection goes to the host, which answers it with a RST.
+        if parsed.transport == Transport::Tcp && !publish::begins(parsed) {
+            return Ok(Verdict::Pass);
+        }
+        return publish::enter(packet, tables, headers, parsed, index, FlowEnd::default());
+    }
+    if tables.subnet(&key.source).is_some() && !tables.mutant(Mutant::MartiansAccepted) {
+        return Err(DropReason::SpoofedSource);
+    }
+    Ok(Verdict::Pass)
+}
+
+/// What is for our networks or ports cannot come from this host or from a loopback address (S2).
+#[inline(always)]
+fn guard_source<T: Tables>(tables: &T, parsed: &Parsed) -> Result<(), DropReason> {
+    let source = &parsed.key.source;
+    if tables.mutant(Mutant::MartiansAccepted) {
+        return Ok(());
+    }
+    if source.is_loopback() || source.is_multicast() || source.is_unspecified() {
+        return Err(DropReason::LoopbackAddress);
+    }
+    if tables.is_host_address(source) || tables.subnet(source).is_some() {
+        return Err(DropReason::SpoofedSource);
+    }
+    Ok(())
+}

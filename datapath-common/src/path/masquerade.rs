@@ -1,0 +1,207 @@
+//! To the outside: the route, the address the flow appears with, and its port (N1, N2).
+
+use core::mem::offset_of;
+
+use super::{
+    Inserted, Outcome, Packet, Route, Tables,
+    flow_table::{self, Begun},
+    port::Port,
+    publish,
+    slot::{Beginning, FlowSlot},
+};
+use crate::{
+    abi::{
+        Address, DropReason, FlowEnd, FlowKey, Mutant, PublishedKey, Settings, UdpMapped, UdpMapping, flow_flags,
+        network_flags, scope,
+    },
+    logic::{
+        headers::Headers,
+        parse::{Fragment, Parsed, Transport},
+    },
+};
+
+/// Source ports tried for a masqueraded flow, its own first.
+const PORTS_TRIED: u32 = 32;
+
+/// Begins the flow of a packet to the outside.
+#[inline(always)]
+pub(super) fn leave<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+    parsed: &Parsed,
+) -> Outcome {
+    begin(packet, tables, port, parsed)?;
+    let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
+    flow_table::follow_begun(packet, tables, headers, parsed, sender)
+}
+
+#[inline(never)]
+fn begin<P: Packet, T: Tables>(packet: &P, tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<(), DropReason> {
+    if parsed.fragment != Fragment::Whole {
+        return Err(DropReason::Fragment);
+    }
+    let translated = port.has(network_flags::MASQUERADE) && !tables.mutant(Mutant::MasqueradeSkipped);
+    may_leave(parsed, translated)?;
+    let route = packet.route(&parsed.key.reverse(scope::UPLINK), port.network.gateway_ifindex, true)?;
+    let uplink = tables.uplink(route.ifindex).ok_or(DropReason::NotAnUplink)?;
+    let own = if parsed.key.source.is_v4() { uplink.ipv4 } else { uplink.ipv6 };
+    let beginning = Beginning {
+        initiator: FlowEnd { endpoint: port.index, generation: port.endpoint.generation },
+        responder: FlowEnd::default(),
+        publication: 0,
+        publication_generation: 0,
+        flags: if translated { flow_flags::MASQUERADED } else { 0 },
+        route_ifindex: route.ifindex,
+    };
+    let begun = flow_table::begin(tables, &parsed.key, &beginning)?;
+    begun.slot.set_reply(scope::UPLINK);
+    let found = if translated {
+        external_address(&route, own).and_then(|external| {
+            begun.slot.set_reply_destination(external);
+            take_port(packet, tables, &begun, parsed.transport == Transport::Udp)
+        })
+    } else {
+        offered(flow_table::offer_reply(tables, &begun))
+    };
+    if let Err(reason) = found {
+        flow_table::abandon(tables, &begun);
+        return Err(reason);
+    }
+    flow_table::complete(tables, &begun)
+}
+
+/// Whether the packet can begin a flow to the outside.
+#[inline(always)]
+fn may_leave(parsed: &Parsed, translated: bool) -> Result<(), DropReason> {
+    match parsed.transport {
+        Transport::Tcp if !publish::begins(parsed) => Err(DropReason::OutOfState),
+        Transport::Tcp | Transport::Udp | Transport::EchoRequest => Ok(()),
+        Transport::EchoReply | Transport::Icmp => Err(DropReason::IcmpUnmatched),
+        Transport::Other if translated => Err(DropReason::Protocol),
+        Transport::Other => Ok(()),
+    }
+}
+
+/// The route's own source address, else the uplink's first.
+#[inline(always)]
+fn external_address(route: &Route, own: Address) -> Result<Address, DropReason> {
+    let address = if route.source.is_none() { own } else { route.source };
+    if address.is_none() { Err(DropReason::NoUplinkAddress) } else { Ok(address) }
+}
+
+#[inline(always)]
+fn offered(inserted: Inserted) -> Result<(), DropReason> {
+    match inserted {
+        Inserted::Yes => Ok(()),
+        Inserted::Full => Err(DropReason::FlowTableFull),
+        Inserted::Exists => Err(DropReason::Contended),
+    }
+}
+
+/// Finds an external port: the mapping's, the source's own, or another; never one the host uses (CVE-2021-3773).
+#[inline(never)]
+fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: bool) -> Result<(), DropReason> {
+    let slot = begun.slot;
+    let udp = udp && !tables.mutant(Mutant::MappingPerDestination);
+    if udp && let Some(port) = mapped_port(tables, slot) {
+        slot.set_reply_port(port);
+        match flow_table::offer_reply(tables, begun) {
+            Inserted::Yes => return Ok(()),
+            Inserted::Full => return Err(DropReason::FlowTableFull),
+            Inserted::Exists => {}
+        }
+    }
+    // Of ICMP queries the identifier is what a port is elsewhere.
+    slot.set_reply_port(slot.get().original.source_port);
+    let mut tried = 0;
+    while tried < PORTS_TRIED {
+        if is_free(packet, tables, &slot.get().reply, udp) || tables.mutant(Mutant::PortTakenTwice) {
+            match flow_table::offer_reply(tables, begun) {
+                Inserted::Yes => {
+                    if udp {
+                        remember(tables, slot);
+                    }
+                    return Ok(());
+                }
+                Inserted::Full => return Err(DropReason::FlowTableFull),
+                Inserted::Exists => {}
+            }
+        }
+        slot.set_reply_port(random_port(tables));
+        tried += 1;
+    }
+    Err(DropReason::PortsExhausted)
+}
+
+/// The inside of the flow's mapping.
+#[inline(always)]
+fn mapping_of(slot: FlowSlot) -> UdpMapping {
+    let flow = slot.get();
+    UdpMapping {
+        source: flow.original.source,
+        external: flow.reply.destination,
+        generation: flow.initiator.generation,
+        source_port: flow.original.source_port,
+        padding: 0,
+    }
+}
+
+/// The external port this source has already, if it still has it (RFC 4787 REQ-1).
+#[inline(never)]
+fn mapped_port<T: Tables>(tables: &T, slot: FlowSlot) -> Option<u16> {
+    let flow = slot.get();
+    let port = tables.udp_mapping(&mapping_of(slot))?;
+    let owner = owner_of(tables, &PublishedKey::new(flow.reply.destination, port, flow.reply.protocol))?;
+    let own = owner.source == flow.original.source
+        && owner.generation == flow.initiator.generation
+        && owner.source_port == flow.original.source_port;
+    own.then_some(port)
+}
+
+#[inline(always)]
+fn external(reply: &FlowKey) -> PublishedKey {
+    PublishedKey::new(reply.destination, reply.destination_port, reply.protocol)
+}
+
+/// Whether nobody else has the port: not another mapping, not a publication, not a socket of the host.
+#[inline(always)]
+fn is_free<P: Packet, T: Tables>(packet: &P, tables: &T, reply: &FlowKey, udp: bool) -> bool {
+    if udp && owner_of(tables, &external(reply)).is_some() {
+        return false;
+    }
+    publish::find(tables, reply).is_none() && !packet.host_socket(reply)
+}
+
+#[inline(always)]
+fn owner_of<T: Tables>(tables: &T, external: &PublishedKey) -> Option<UdpMapped> {
+    let now = tables.now();
+    tables.udp_mapped(external).filter(|owner| owner.deadline >= now)
+}
+
+/// Remembers whose the flow's external port is.
+#[inline(never)]
+fn remember<T: Tables>(tables: &T, slot: FlowSlot) {
+    let flow = slot.get();
+    let mapped = UdpMapped {
+        source: flow.original.source,
+        deadline: tables.now() + tables.setting64(offset_of!(Settings, udp_timeout)),
+        generation: flow.initiator.generation,
+        source_port: flow.original.source_port,
+        padding: 0,
+    };
+    tables.set_udp_mapped(&external(&flow.reply), &mapped);
+    tables.set_udp_mapping(&mapping_of(slot), flow.reply.destination_port);
+}
+
+/// A random port of the configured range, wire order.
+#[inline(always)]
+fn random_port<T: Tables>(tables: &T) -> u16 {
+    let first = tables.setting32(offset_of!(Settings, masquerade_port_first));
+    let last = tables.setting32(offset_of!(Settings, masquerade_port_last));
+    let span = last.wrapping_sub(first).wrapping_add(1);
+    // Multiply and shift instead of a remainder: no division by a value the verifier cannot see.
+    let offset = ((tables.random() as u64 & 0xffff) * span as u64) >> 16;
+    ((first + offset as u32) as u16).to_be()
+}

@@ -1,0 +1,300 @@
+//! The way of a packet.
+//!
+//! One file per hook (`from_container`, `from_uplink`, `from_host`, `from_loopback`, `to_uplink`, `to_container`) and
+//! one per stage they share. Everything is generic over the [`Packet`] and the [`Tables`], so the code that runs in
+//! the kernel is the code that the tests run natively. Every path ends in an [`Outcome`].
+
+mod arp;
+mod flow_table;
+mod forward;
+mod from_container;
+mod from_host;
+mod from_loopback;
+mod from_uplink;
+mod masquerade;
+mod neighbour;
+mod port;
+mod publish;
+mod route;
+mod slot;
+mod switch;
+mod to_uplink;
+
+pub use from_container::from_container;
+pub use from_host::from_host;
+pub use from_loopback::from_loopback;
+pub use from_uplink::from_uplink;
+pub use slot::{FlowSlot, UsageSlot};
+pub use to_uplink::{to_container, to_uplink};
+
+use crate::{
+    abi::{
+        Address, AddressKey, DropReason, Endpoint, FlowIndex, FlowKey, MacKey, Metric, Mutant, Network, Publication,
+        PublishedKey, Settings, UdpMapped, UdpMapping, Uplink,
+    },
+    logic::{
+        checksum::Sum,
+        headers::{self, Headers},
+        parse::Parsed,
+    },
+};
+
+/// Where a judged packet goes.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is none of our business: the next program and the kernel see it.
+    Pass,
+    /// To the endpoint behind this host-side veth.
+    ToEndpoint(u32),
+    /// Up into the host, as received by this gateway device.
+    ToHost(u32),
+    /// Up into the host, as received by its loopback device.
+    ToLoopback(u32),
+    /// Out by this uplink, to the neighbour that the host's routes and neighbour table name.
+    ToUplink(u32),
+    /// Back out of the device it came in by: an answer made from the question.
+    Reflected,
+    /// Nobody else needs it: it was flooded, or told us nothing new.
+    Consumed,
+}
+
+/// What a path ends in.
+pub type Outcome = Result<Verdict, DropReason>;
+
+/// An outcome as the one word that a BPF function can return.
+///
+/// The larger stages are functions of their own in the BPF programs too. The verifier joins all ways through such a
+/// function at its return, where what was parsed or found is in memory and so has no known value: that keeps
+/// from_container at some ten thousand instructions verified instead of over a million (Linux 6.18).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packed(u64);
+
+impl Packed {
+    /// No outcome: the stage had nothing to say.
+    pub const NONE: Self = Self(u64::MAX);
+
+    /// Packs.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(outcome: Outcome) -> Self {
+        let (kind, value) = match outcome {
+            Ok(Verdict::Pass) => (0, 0),
+            Ok(Verdict::ToEndpoint(ifindex)) => (1, ifindex),
+            Ok(Verdict::ToHost(ifindex)) => (2, ifindex),
+            Ok(Verdict::ToLoopback(ifindex)) => (3, ifindex),
+            Ok(Verdict::ToUplink(ifindex)) => (4, ifindex),
+            Ok(Verdict::Reflected) => (5, 0),
+            Ok(Verdict::Consumed) => (6, 0),
+            Err(reason) => (7, reason as u32),
+        };
+        Self(kind << 32 | value as u64)
+    }
+
+    /// Unpacks; `None` of [`Self::NONE`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn outcome(self) -> Option<Outcome> {
+        let value = self.0 as u32;
+        Some(match self.0 >> 32 {
+            0 => Ok(Verdict::Pass),
+            1 => Ok(Verdict::ToEndpoint(value)),
+            2 => Ok(Verdict::ToHost(value)),
+            3 => Ok(Verdict::ToLoopback(value)),
+            4 => Ok(Verdict::ToUplink(value)),
+            5 => Ok(Verdict::Reflected),
+            6 => Ok(Verdict::Consumed),
+            7 => match DropReason::from_number(value) {
+                Some(reason) => Err(reason),
+                None => Err(DropReason::WriteFailed),
+            },
+            _ => return None,
+        })
+    }
+
+    /// Unpacks what is an outcome.
+    ///
+    /// # Errors
+    /// The outcome's own.
+    #[inline(always)]
+    pub const fn unwrap(self) -> Outcome {
+        match self.outcome() {
+            Some(outcome) => outcome,
+            None => Ok(Verdict::Pass),
+        }
+    }
+}
+
+/// A checksum to mend.
+#[derive(Clone, Copy, Debug)]
+pub struct Checksum {
+    /// Where the field is, counted from the Ethernet header.
+    pub offset: u32,
+    /// New minus old of what it covers.
+    pub difference: Sum,
+    /// Whether the change is in the pseudo-header: then it counts although the device completes the checksum.
+    pub pseudo: bool,
+    /// Whether 0 in the field means that there is no checksum (UDP, RFC 768; for IPv6 RFC 6936).
+    pub zero_is_none: bool,
+    /// Whether the packet is IPv6.
+    pub ipv6: bool,
+}
+
+/// Where the host's routes lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The device.
+    pub ifindex: u32,
+    /// The source address the host would use, where the kernel tells; else [`Address::NONE`].
+    pub source: Address,
+}
+
+/// Where a path keeps what it read. The kernel's programs have it in a per-CPU map, for their stack has 512 bytes.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub struct Scratch {
+    /// The packet's headers.
+    pub headers: Headers,
+    /// What they say.
+    pub parsed: Parsed,
+}
+
+impl Scratch {
+    /// Nothing read yet.
+    pub const EMPTY: Self =
+        Self { headers: Headers { bytes: [0; headers::ROOM], length: 0, packet_length: 0 }, parsed: Parsed::EMPTY };
+}
+
+/// One packet, at one hook. Offsets count from the Ethernet header, even where the device has none.
+pub trait Packet {
+    /// Reads the headers in one go. `link_header` is what the device puts before IP: 14 bytes, or 0. False when the
+    /// packet is shorter than that.
+    fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool;
+    /// `N` bytes.
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// Writes `N` bytes.
+    ///
+    /// # Errors
+    /// [`DropReason::WriteFailed`].
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), DropReason>;
+    /// Writes the first `length` bytes of the headers, which are more than an Ethernet header.
+    ///
+    /// # Errors
+    /// [`DropReason::WriteFailed`].
+    fn store_headers(&mut self, headers: &Headers, length: u32) -> Result<(), DropReason>;
+    /// Mends a checksum for a change of what it covers.
+    ///
+    /// # Errors
+    /// [`DropReason::WriteFailed`].
+    fn mend_checksum(&mut self, checksum: &Checksum) -> Result<(), DropReason>;
+    /// Cuts or extends the packet to `length` bytes.
+    ///
+    /// # Errors
+    /// [`DropReason::WriteFailed`].
+    fn resize(&mut self, length: u32) -> Result<(), DropReason>;
+    /// Puts 14 bytes of link header before a packet that has none, as those of tunnels have not.
+    ///
+    /// # Errors
+    /// [`DropReason::WriteFailed`].
+    fn add_link_header(&mut self) -> Result<(), DropReason>;
+    /// Sends a copy to an endpoint's host-side veth.
+    fn copy_to_endpoint(&mut self, ifindex: u32);
+    /// Sends a copy up into the host, as received by this device.
+    fn copy_to_host(&mut self, ifindex: u32);
+    /// The device the hook is on.
+    fn ifindex(&self) -> u32;
+    /// The device the packet entered this namespace by; 0 when it was made here.
+    fn entered_by(&self) -> u32;
+    /// The outer VLAN tag, which is not in the bytes, as VID; `None` without tag.
+    fn vlan(&self) -> Option<u16>;
+    /// Whether the device took the packet as sent to itself.
+    fn is_for_host(&self) -> bool;
+    /// Bytes of payload per segment of a packet that will be segmented; 0 for others.
+    fn segment_size(&self) -> u32;
+    /// The mark that travels with the packet inside one namespace.
+    fn mark(&self) -> u32;
+    /// Asks the host's routes where a packet goes that `answers` will answer and that came in by `ifindex`.
+    ///
+    /// # Errors
+    /// [`DropReason::NoRoute`].
+    fn route(&self, answers: &FlowKey, ifindex: u32, with_source: bool) -> Result<Route, DropReason>;
+    /// Whether a socket of the host would take a packet with this key: a listener or a connection.
+    fn host_socket(&self, key: &FlowKey) -> bool;
+}
+
+/// Whether a key could be added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// It was.
+    Yes,
+    /// It is there already.
+    Exists,
+    /// There is no room.
+    Full,
+}
+
+/// The maps. What each one is: [`crate::abi::map`].
+pub trait Tables {
+    /// A 32-bit field of [`Settings`], by its offset.
+    fn setting32(&self, offset: usize) -> u32;
+    /// A 64-bit field of [`Settings`], by its offset.
+    fn setting64(&self, offset: usize) -> u64;
+    /// CLOCK_MONOTONIC in nanoseconds, a few milliseconds late.
+    fn now(&self) -> u64;
+    /// A random number.
+    fn random(&self) -> u32;
+    /// Adds one to a metric.
+    fn count(&self, metric: Metric);
+    /// `ENDPOINT_BY_IFINDEX`.
+    fn endpoint_by_ifindex(&self, ifindex: u32) -> Option<u32>;
+    /// `ENDPOINT_BY_ADDRESS`.
+    fn endpoint_by_address(&self, key: &AddressKey) -> Option<u32>;
+    /// `ENDPOINT_BY_MAC`.
+    fn endpoint_by_mac(&self, key: &MacKey) -> Option<u32>;
+    /// `ENDPOINTS`.
+    fn endpoint(&self, index: u32) -> Option<&Endpoint>;
+    /// `ENDPOINT_USAGE`.
+    fn usage(&self, index: u32) -> Option<UsageSlot>;
+    /// `NETWORKS`.
+    fn network(&self, id: u32) -> Option<&Network>;
+    /// `NETWORK_BY_GATEWAY`.
+    fn network_by_gateway(&self, ifindex: u32) -> Option<u32>;
+    /// `NETWORK_MEMBERS`: the ifindex.
+    fn member(&self, network: u32, position: u32) -> Option<u32>;
+    /// `SUBNETS`: the network that the address belongs to.
+    fn subnet(&self, address: &Address) -> Option<u32>;
+    /// `HOST_ADDRESSES`.
+    fn is_host_address(&self, address: &Address) -> bool;
+    /// `UPLINKS`.
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink>;
+    /// `PUBLISHED`.
+    fn published(&self, key: &PublishedKey) -> Option<u32>;
+    /// `PUBLICATIONS`.
+    fn publication(&self, index: u32) -> Option<&Publication>;
+    /// Adds one to `PUBLICATION_HITS`.
+    fn count_publication_hit(&self, index: u32);
+    /// `FLOW_BY_KEY`.
+    fn flow_index(&self, key: &FlowKey) -> Option<FlowIndex>;
+    /// Adds to `FLOW_BY_KEY`, never replacing.
+    fn insert_flow_key(&self, key: &FlowKey, index: &FlowIndex) -> Inserted;
+    /// Takes from `FLOW_BY_KEY`.
+    fn delete_flow_key(&self, key: &FlowKey);
+    /// `FLOWS`.
+    fn flow(&self, slot: u32) -> Option<FlowSlot>;
+    /// Moves `FLOW_CURSOR` on and returns the slot it was at.
+    fn next_slot(&self) -> u32;
+    /// `UDP_MAPPING`: the external port, wire order.
+    fn udp_mapping(&self, key: &UdpMapping) -> Option<u16>;
+    /// Writes `UDP_MAPPING`.
+    fn set_udp_mapping(&self, key: &UdpMapping, port: u16);
+    /// `UDP_MAPPED`.
+    fn udp_mapped(&self, external: &PublishedKey) -> Option<UdpMapped>;
+    /// Writes `UDP_MAPPED`.
+    fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped);
+
+    /// Whether the programs are to misbehave in this way. Always false but in builds for the mutation tests.
+    #[inline(always)]
+    fn mutant(&self, mutant: Mutant) -> bool {
+        cfg!(feature = "mutants") && self.setting32(core::mem::offset_of!(Settings, mutant)) == mutant as u32
+    }
+}

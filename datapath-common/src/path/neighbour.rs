@@ -1,0 +1,191 @@
+//! IPv6 neighbour discovery (RFC 4861), answered in place like ARP (B3).
+
+use super::{Outcome, Packed, Packet, Tables, Verdict, arp::mac_of, from_container::CONSUMED, port::Port, switch};
+use crate::{
+    abi::{Address, AddressKey, DropReason, HOST, Mutant},
+    logic::{
+        checksum::Sum,
+        headers::{Headers, ethertype},
+        parse::{Fragment, Parsed, TRANSPORT_V6, Transport, icmp},
+    },
+};
+
+/// Bytes of an advertisement: Ethernet, IPv6, the message, and the target link-layer address option.
+const ADVERTISEMENT: u32 = 14 + 40 + 24 + 8;
+/// Flags of an advertisement (RFC 4861 section 4.4).
+const ROUTER: u8 = 0x80;
+const SOLICITED: u8 = 0x40;
+const OVERRIDE: u8 = 0x20;
+
+/// Messages that a host without an address yet sends from `::`: duplicate address detection, router solicitation and
+/// multicast listener reports (RFC 4861 sections 4.1 and 4.3, RFC 3810 section 5.2.13).
+#[inline(always)]
+pub(super) fn may_be_unspecified(parsed: &Parsed) -> bool {
+    parsed.transport == Transport::Icmp
+        && matches!(
+            parsed.flags,
+            icmp::NEIGHBOUR_SOLICITATION | icmp::ROUTER_SOLICITATION | icmp::MLD2_REPORT | 131 | 132
+        )
+}
+
+/// Neighbour discovery from a container; `None` for other messages.
+#[inline(always)]
+pub(super) fn from_endpoint<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+    parsed: &Parsed,
+) -> Option<Outcome> {
+    if parsed.ethertype != ethertype::IPV6 {
+        return None;
+    }
+    match parsed.flags {
+        icmp::ROUTER_ADVERTISEMENT | icmp::V6_REDIRECT => Some(Err(DropReason::RogueRouter)),
+        icmp::ROUTER_SOLICITATION => Some(CONSUMED),
+        icmp::NEIGHBOUR_ADVERTISEMENT => Some(advertised(port, headers, parsed)),
+        icmp::NEIGHBOUR_SOLICITATION => Some(solicited(packet, tables, port, headers, parsed)),
+        _ => None,
+    }
+}
+
+/// Whether the message is where and how RFC 4861 section 7.1 wants it.
+#[inline(always)]
+fn is_valid(headers: &Headers, parsed: &Parsed) -> bool {
+    parsed.ttl == 255
+        && parsed.fragment == Fragment::Whole
+        && parsed.transport_offset == TRANSPORT_V6
+        && headers.length >= 78
+}
+
+/// Solicitations are answered here, so an advertisement tells nobody anything; but a forged one is worth knowing of.
+#[inline(always)]
+fn advertised(port: &Port<'_>, headers: &Headers, parsed: &Parsed) -> Outcome {
+    if is_valid(headers, parsed) && port.endpoint.owns(&headers.ipv6(62)) {
+        CONSUMED
+    } else {
+        Err(DropReason::ForgedNeighbour)
+    }
+}
+
+#[inline(always)]
+fn solicited<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+    parsed: &Parsed,
+) -> Outcome {
+    solicited_packed(packet, tables, port, headers, parsed).unwrap()
+}
+
+#[inline(never)]
+fn solicited_packed<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+    parsed: &Parsed,
+) -> Packed {
+    Packed::new(solicited_inline(packet, tables, port, headers, parsed))
+}
+
+#[inline(always)]
+fn solicited_inline<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+    parsed: &Parsed,
+) -> Outcome {
+    if !is_valid(headers, parsed) {
+        return Err(DropReason::Malformed);
+    }
+    let target = headers.ipv6(62);
+    if port.endpoint.owns(&target) {
+        // Duplicate address detection: an answer would be a conflict.
+        return CONSUMED;
+    }
+    if tables.mutant(Mutant::NeighboursUnanswered) {
+        return switch::flood_frame(packet, tables, port);
+    }
+    let owner = tables
+        .endpoint_by_address(&AddressKey::new(port.endpoint.network, target))
+        .ok_or(DropReason::UnknownNeighbour)?;
+    let mac = mac_of(tables, port.network, owner)?;
+    let router = if owner == HOST { ROUTER } else { 0 };
+    advertise(packet, headers, &parsed.key.source, &target, mac, router)?;
+    Ok(Verdict::Reflected)
+}
+
+/// A solicitation from the host, on a gateway device; `None` for other messages.
+#[inline(always)]
+pub(super) fn from_host<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    network_id: u32,
+    headers: &mut Headers,
+    parsed: &Parsed,
+) -> Option<Outcome> {
+    match parsed.flags {
+        icmp::NEIGHBOUR_SOLICITATION if is_valid(headers, parsed) => {}
+        icmp::NEIGHBOUR_SOLICITATION | icmp::NEIGHBOUR_ADVERTISEMENT | icmp::ROUTER_SOLICITATION => {
+            return Some(CONSUMED);
+        }
+        _ => return None,
+    }
+    let target = headers.ipv6(62);
+    let Some(owner) = tables.endpoint_by_address(&AddressKey::new(network_id, target)) else {
+        return Some(Err(DropReason::UnknownNeighbour));
+    };
+    if owner == HOST {
+        return Some(CONSUMED);
+    }
+    let Some(endpoint) = tables.endpoint(owner) else {
+        return Some(Err(DropReason::UnknownNeighbour));
+    };
+    let (mac, ifindex) = (endpoint.mac, packet.ifindex());
+    match advertise(packet, headers, &parsed.key.source, &target, mac, 0) {
+        Ok(()) => Some(Ok(Verdict::ToHost(ifindex))),
+        Err(reason) => Some(Err(reason)),
+    }
+}
+
+/// Turns the solicitation into the advertisement of `target` at `mac`.
+#[inline(always)]
+fn advertise<P: Packet>(
+    packet: &mut P,
+    headers: &mut Headers,
+    asker: &Address,
+    target: &Address,
+    mac: [u8; 6],
+    router: u8,
+) -> Result<(), DropReason> {
+    // An asker without an address is answered by the all-nodes group, unsolicited (RFC 4861 section 7.2.4).
+    let all_nodes = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    let (destination, solicited) = if asker.is_none() { (all_nodes, 0) } else { (*asker, SOLICITED) };
+    let asker_mac = headers.source_mac();
+    headers.set_macs(asker_mac, mac);
+    headers.put(18, 32u16.to_be_bytes());
+    headers.put(22, target.bytes());
+    headers.put(38, destination.bytes());
+    let message = [icmp::NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, router | solicited | OVERRIDE, 0, 0, 0];
+    let option = [2, 1, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]];
+    let sum = Sum::ZERO
+        .add_address(target)
+        .add_address(&destination)
+        .add16(32u16.to_be())
+        .add16((crate::logic::parse::protocol::ICMPV6 as u16).to_be())
+        .add_address(target)
+        .add16(u16::from_ne_bytes([message[0], message[1]]))
+        .add16(u16::from_ne_bytes([message[4], message[5]]))
+        .add16(u16::from_ne_bytes([option[0], option[1]]))
+        .add16(u16::from_ne_bytes([option[2], option[3]]))
+        .add16(u16::from_ne_bytes([option[4], option[5]]))
+        .add16(u16::from_ne_bytes([option[6], option[7]]));
+    headers.put(54, message);
+    headers.put(56, sum.checksum().to_ne_bytes());
+    packet.resize(ADVERTISEMENT)?;
+    packet.store_headers(headers, 78)?;
+    packet.store(78, &option)
+}

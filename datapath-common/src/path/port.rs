@@ -1,0 +1,47 @@
+//! Who is behind a port of the switch.
+
+use super::{Packet, Tables};
+use crate::{
+    abi::{Endpoint, Network, network_flags},
+    logic::{headers::ethertype, parse::Parsed},
+};
+
+/// An endpoint and its network.
+#[derive(Clone, Copy)]
+pub(super) struct Port<'a> {
+    pub index: u32,
+    pub endpoint: &'a Endpoint,
+    pub network: &'a Network,
+}
+
+impl Port<'_> {
+    #[inline(always)]
+    pub fn has(&self, flag: u32) -> bool {
+        self.network.flags & flag != 0
+    }
+
+    /// Whether the network has the packet's IP version (N12).
+    #[inline(always)]
+    pub fn speaks(&self, parsed: &Parsed) -> bool {
+        self.has(if parsed.ethertype == ethertype::IPV4 { network_flags::IPV4 } else { network_flags::IPV6 })
+    }
+}
+
+/// The endpoint whose host-side veth the packet came in by.
+#[inline(always)]
+pub(super) fn sender<'a, P: Packet, T: Tables>(packet: &P, tables: &'a T) -> Option<Port<'a>> {
+    port(tables, tables.endpoint_by_ifindex(packet.ifindex())?)
+}
+
+/// The endpoint at this index.
+#[inline(always)]
+pub(super) fn port<T: Tables>(tables: &T, index: u32) -> Option<Port<'_>> {
+    // An `Option`, not a `Result`: the reason would share a word with a pointer, and the verifier refuses to see a
+    // pointer written in halves (Linux 6.18).
+    let endpoint = tables.endpoint(index)?;
+    let network = tables.network(endpoint.network)?;
+    if endpoint.generation == 0 {
+        return None;
+    }
+    Some(Port { index, endpoint, network })
+}

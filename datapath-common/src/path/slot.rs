@@ -1,0 +1,307 @@
+//! Shared access to the values that programs on several CPUs write: flow slots and endpoint usage.
+//!
+//! The rules: a slot's [`claim`] is taken by compare-and-swap, and only its holder writes the flow's keys and ends (a reply key is built in place, for a BPF stack is small);
+//! in a live slot, TCP bits and counters only grow atomically, and times are plain words that any CPU may write.
+
+#![expect(unsafe_code, reason = "the one door to values that other CPUs write at the same time")]
+
+use core::ptr;
+
+use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, claim};
+
+#[cfg(target_arch = "bpf")]
+mod atomic {
+    use core::intrinsics::{
+        self,
+        AtomicOrdering::{Relaxed, SeqCst},
+    };
+
+    #[inline(always)]
+    pub unsafe fn swap32(at: *mut u32, from: u32, to: u32) -> bool {
+        // SAFETY: the caller's.
+        unsafe { intrinsics::atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(at, from, to).1 }
+    }
+    #[inline(always)]
+    pub unsafe fn exchange32(at: *mut u32, to: u32) {
+        // SAFETY: the caller's.
+        unsafe { intrinsics::atomic_xchg::<u32, { SeqCst }>(at, to) };
+    }
+    #[inline(always)]
+    pub unsafe fn add32(at: *mut u32, value: u32) -> u32 {
+        // SAFETY: the caller's.
+        unsafe { intrinsics::atomic_xadd::<u32, u32, { SeqCst }>(at, value) }
+    }
+    #[inline(always)]
+    pub unsafe fn add64(at: *mut u64, value: u64) {
+        // SAFETY: the caller's.
+        unsafe { intrinsics::atomic_xadd::<u64, u64, { Relaxed }>(at, value) };
+    }
+    #[inline(always)]
+    pub unsafe fn or32(at: *mut u32, value: u32) {
+        // SAFETY: the caller's.
+        unsafe { intrinsics::atomic_or::<u32, u32, { Relaxed }>(at, value) };
+    }
+    #[inline(always)]
+    pub unsafe fn and32(at: *mut u32, value: u32) {
+        // SAFETY: the caller's.
+        unsafe { intrinsics::atomic_and::<u32, u32, { Relaxed }>(at, value) };
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+mod atomic {
+    use core::sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    };
+
+    pub unsafe fn swap32(at: *mut u32, from: u32, to: u32) -> bool {
+        // SAFETY: the caller's.
+        unsafe { AtomicU32::from_ptr(at) }.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
+    }
+    pub unsafe fn exchange32(at: *mut u32, to: u32) {
+        // SAFETY: the caller's.
+        unsafe { AtomicU32::from_ptr(at) }.store(to, SeqCst);
+    }
+    pub unsafe fn add32(at: *mut u32, value: u32) -> u32 {
+        // SAFETY: the caller's.
+        unsafe { AtomicU32::from_ptr(at) }.fetch_add(value, SeqCst)
+    }
+    pub unsafe fn add64(at: *mut u64, value: u64) {
+        // SAFETY: the caller's.
+        unsafe { AtomicU64::from_ptr(at) }.fetch_add(value, Relaxed);
+    }
+    pub unsafe fn or32(at: *mut u32, value: u32) {
+        // SAFETY: the caller's.
+        unsafe { AtomicU32::from_ptr(at) }.fetch_or(value, Relaxed);
+    }
+    pub unsafe fn and32(at: *mut u32, value: u32) {
+        // SAFETY: the caller's.
+        unsafe { AtomicU32::from_ptr(at) }.fetch_and(value, Relaxed);
+    }
+}
+
+/// What a flow is when it begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning {
+    /// Who began.
+    pub initiator: FlowEnd,
+    /// Who answers.
+    pub responder: FlowEnd,
+    /// Publication it entered by, or 0.
+    pub publication: u32,
+    /// Its generation, or 0.
+    pub publication_generation: u32,
+    /// [`crate::abi::flow_flags`].
+    pub flags: u32,
+    /// The uplink it leaves by, or 0 when it has not been looked up.
+    pub route_ifindex: u32,
+}
+
+/// One slot of `FLOWS`.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowSlot(*mut Flow);
+
+impl FlowSlot {
+    /// The slot at this address.
+    ///
+    /// # Safety
+    /// `flow` points to a value of the `FLOWS` map, or to a [`Flow`] that outlives the slot and is only used by slots.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn new(flow: *mut Flow) -> Self {
+        Self(flow)
+    }
+
+    /// The flow, as it is at the moment of each read.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(&self) -> &Flow {
+        // SAFETY: the pointer is valid (`new`); racing reads are of whole words, checked by serial where it matters.
+        unsafe { &*self.0 }
+    }
+
+    /// Takes the slot from state `from` to busy.
+    #[inline(always)]
+    #[must_use]
+    pub fn take(&self, from: u32) -> bool {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::swap32(&raw mut (*self.0).claim, from, claim::BUSY) }
+    }
+
+    /// Gives a slot taken before to state `to`; what was written before is seen by whoever sees the state.
+    #[inline(always)]
+    pub fn give(&self, to: u32) {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::exchange32(&raw mut (*self.0).claim, to) }
+    }
+
+    /// Begins a flow in a slot taken before, and returns its serial. Its reply key is set separately.
+    #[inline(always)]
+    #[must_use]
+    pub fn begin(&self, original: &FlowKey, beginning: &Beginning, now: u64) -> u32 {
+        // SAFETY: valid by `new`, and the slot is ours: it was taken.
+        unsafe {
+            let flow = self.0;
+            let serial = (*flow).serial.wrapping_add(1);
+            ptr::write_volatile(&raw mut (*flow).serial, serial);
+            (*flow).original = *original;
+            (*flow).initiator = beginning.initiator;
+            (*flow).responder = beginning.responder;
+            (*flow).publication = beginning.publication;
+            (*flow).publication_generation = beginning.publication_generation;
+            (*flow).tcp = 0;
+            (*flow).flags = beginning.flags;
+            (*flow).deadline = now;
+            (*flow).created = now;
+            (*flow).route_ifindex = beginning.route_ifindex;
+            (*flow).route_checked = (now >> 30) as u32;
+            (*flow).packets = [0; 2];
+            (*flow).bytes = [0; 2];
+            serial
+        }
+    }
+
+    /// Sets the reply key of a flow that is being begun: packets that answer the original, arriving in `scope`.
+    #[inline(always)]
+    pub fn set_reply(&self, scope: u16) {
+        // SAFETY: as in `begin`.
+        unsafe { (*self.0).reply = (*self.0).original.reverse(scope) }
+    }
+
+    /// Sets who answers.
+    #[inline(always)]
+    pub fn set_reply_source(&self, source: Address, port: u16) {
+        // SAFETY: as in `begin`.
+        unsafe {
+            (*self.0).reply.source = source;
+            (*self.0).reply.source_port = port;
+        }
+    }
+
+    /// Sets the address that the initiator appears with.
+    #[inline(always)]
+    pub fn set_reply_destination(&self, destination: Address) {
+        // SAFETY: as in `begin`.
+        unsafe { (*self.0).reply.destination = destination }
+    }
+
+    /// Sets the port that the initiator appears with, wire order.
+    #[inline(always)]
+    pub fn set_reply_port(&self, port: u16) {
+        // SAFETY: as in `begin`.
+        unsafe { (*self.0).reply.destination_port = port }
+    }
+
+    /// Adds TCP bits.
+    #[inline(always)]
+    pub fn add_tcp(&self, bits: u32) {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::or32(&raw mut (*self.0).tcp, bits) }
+    }
+
+    /// Takes TCP bits back.
+    #[inline(always)]
+    pub fn clear_tcp(&self, bits: u32) {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::and32(&raw mut (*self.0).tcp, !bits) }
+    }
+
+    /// Adds flags.
+    #[inline(always)]
+    pub fn add_flags(&self, bits: u32) {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::or32(&raw mut (*self.0).flags, bits) }
+    }
+
+    /// Sets the time of expiry.
+    #[inline(always)]
+    pub fn set_deadline(&self, deadline: u64) {
+        // SAFETY: valid by `new`; a whole word.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).deadline, deadline) }
+    }
+
+    /// Remembers the route.
+    #[inline(always)]
+    pub fn set_route(&self, ifindex: u32, now: u64) {
+        // SAFETY: valid by `new`; whole words, and a mix of two routes heals within a second.
+        unsafe {
+            ptr::write_volatile(&raw mut (*self.0).route_ifindex, ifindex);
+            ptr::write_volatile(&raw mut (*self.0).route_checked, (now >> 30) as u32);
+        }
+    }
+
+    /// Counts a packet.
+    #[inline(always)]
+    pub fn count(&self, reply: bool, bytes: u32) {
+        // SAFETY: valid by `new`.
+        unsafe {
+            if reply {
+                atomic::add64(&raw mut (*self.0).packets[1], 1);
+                atomic::add64(&raw mut (*self.0).bytes[1], bytes as u64);
+            } else {
+                atomic::add64(&raw mut (*self.0).packets[0], 1);
+                atomic::add64(&raw mut (*self.0).bytes[0], bytes as u64);
+            }
+        }
+    }
+}
+
+/// One value of `ENDPOINT_USAGE`.
+#[derive(Clone, Copy, Debug)]
+pub struct UsageSlot(*mut EndpointUsage);
+
+impl UsageSlot {
+    /// The slot at this address.
+    ///
+    /// # Safety
+    /// As [`FlowSlot::new`], with an [`EndpointUsage`].
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn new(usage: *mut EndpointUsage) -> Self {
+        Self(usage)
+    }
+
+    /// Charges one flow, and returns how many there were.
+    #[inline(always)]
+    #[must_use]
+    pub fn charge(&self) -> u32 {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::add32(&raw mut (*self.0).flows, 1) }
+    }
+
+    /// Takes back a charge.
+    #[inline(always)]
+    pub fn uncharge(&self) {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::add32(&raw mut (*self.0).flows, u32::MAX) };
+    }
+
+    /// Takes one flood token; `rate` tokens come back every second. CPUs that race may take one token twice.
+    #[inline(always)]
+    #[must_use]
+    pub fn take_flood_token(&self, rate: u32, now: u64) -> bool {
+        // SAFETY: valid by `new`; whole words.
+        unsafe {
+            let usage = self.0;
+            let elapsed = now.wrapping_sub(ptr::read_volatile(&raw const (*usage).flood_refilled));
+            let mut tokens = ptr::read_volatile(&raw const (*usage).flood_tokens);
+            if elapsed >= 1_000_000_000 {
+                tokens = rate;
+                ptr::write_volatile(&raw mut (*usage).flood_refilled, now);
+            } else {
+                // 2^-30 s is within 7 % of a nanosecond count, and needs no division.
+                let earned = (elapsed.wrapping_mul(rate as u64) >> 30) as u32;
+                if earned > 0 {
+                    tokens = if tokens + earned > rate { rate } else { tokens + earned };
+                    ptr::write_volatile(&raw mut (*usage).flood_refilled, now);
+                }
+            }
+            if tokens == 0 {
+                return false;
+            }
+            ptr::write_volatile(&raw mut (*usage).flood_tokens, tokens - 1);
+            true
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Switching inside one network: unicast by MAC address, groups by flooding.
+
+use core::mem::offset_of;
+
+use super::{Outcome, Packed, Packet, Tables, Verdict, forward, from_container::CONSUMED, port::Port};
+use crate::{
+    abi::{AddressKey, DropReason, HOST, MacKey, Mutant, Settings, network_flags},
+    logic::{headers::Headers, parse::Parsed},
+};
+
+/// Members that a frame is flooded to at most; a network has no more endpoints.
+pub const MEMBERS: u32 = 1_024;
+
+/// A unicast IP packet to a sibling's MAC address. No state is kept of it: the MAC and the IP address must be the
+/// present owner's (B5), and that is looked up for every packet anyway.
+#[inline(always)]
+pub(super) fn unicast<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+    parsed: &Parsed,
+) -> Outcome {
+    unicast_packed(packet, tables, port, headers, parsed).unwrap()
+}
+
+#[inline(never)]
+fn unicast_packed<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+    parsed: &Parsed,
+) -> Packed {
+    Packed::new(unicast_inline(packet, tables, port, headers, parsed))
+}
+
+#[inline(always)]
+fn unicast_inline<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+    parsed: &Parsed,
+) -> Outcome {
+    let key = AddressKey::new(port.endpoint.network, parsed.key.destination);
+    let index = tables.endpoint_by_address(&key).ok_or(DropReason::UnknownDestination)?;
+    let target = tables.endpoint(index).ok_or(DropReason::UnknownDestination)?;
+    if index == HOST || target.mac != headers.destination_mac() {
+        return Err(DropReason::WrongDestination);
+    }
+    if !port.has(network_flags::ICC) && !tables.mutant(Mutant::IccIgnored) {
+        return Err(DropReason::IccDisabled);
+    }
+    forward::check_size(packet, headers, port.network.mtu)?;
+    Ok(Verdict::ToEndpoint(target.ifindex))
+}
+
+/// A frame of another protocol than IP and ARP.
+#[inline(always)]
+pub(super) fn other_protocol<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+) -> Outcome {
+    other_protocol_packed(packet, tables, port, headers).unwrap()
+}
+
+#[inline(never)]
+fn other_protocol_packed<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+) -> Packed {
+    Packed::new(other_protocol_inline(packet, tables, port, headers))
+}
+
+#[inline(always)]
+fn other_protocol_inline<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+) -> Outcome {
+    if headers.to_group() {
+        return flood_frame(packet, tables, port);
+    }
+    let key = MacKey::new(port.endpoint.network, headers.destination_mac());
+    let index = tables.endpoint_by_mac(&key).ok_or(DropReason::UnknownDestination)?;
+    if index == HOST {
+        return Ok(Verdict::ToHost(port.network.gateway_ifindex));
+    }
+    if !port.has(network_flags::ICC) && !tables.mutant(Mutant::IccIgnored) {
+        return Err(DropReason::IccDisabled);
+    }
+    let target = tables.endpoint(index).ok_or(DropReason::UnknownDestination)?;
+    Ok(Verdict::ToEndpoint(target.ifindex))
+}
+
+/// An IP packet to a group. A unicast IP address inside a group frame is a trick, not traffic (RFC 1122 section 3.3.6).
+#[inline(always)]
+pub(super) fn flood<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, parsed: &Parsed) -> Outcome {
+    let key = AddressKey::new(port.endpoint.network, parsed.key.destination);
+    if !parsed.key.destination.is_multicast() && tables.endpoint_by_address(&key).is_some() {
+        return Err(DropReason::WrongDestination);
+    }
+    flood_frame(packet, tables, port)
+}
+
+/// Sends a container's frame to every other endpoint and to the host, as fast as its tokens allow (B2, S3).
+#[inline(always)]
+pub(super) fn flood_frame<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>) -> Outcome {
+    flood_frame_packed(packet, tables, port).unwrap()
+}
+
+#[inline(never)]
+fn flood_frame_packed<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>) -> Packed {
+    Packed::new(flood_frame_inline(packet, tables, port))
+}
+
+#[inline(always)]
+fn flood_frame_inline<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>) -> Outcome {
+    let rate = tables.setting32(offset_of!(Settings, flood_rate));
+    let usage = tables.usage(port.index).ok_or(DropReason::UnknownPort)?;
+    if !usage.take_flood_token(rate, tables.now()) {
+        return Err(DropReason::FloodLimit);
+    }
+    if port.has(network_flags::ICC) || tables.mutant(Mutant::IccIgnored) {
+        let sender = if tables.mutant(Mutant::FloodToSender) { 0 } else { port.endpoint.ifindex };
+        copy_to_members(packet, tables, port.endpoint.network, port.network.members, sender);
+    }
+    packet.copy_to_host(port.network.gateway_ifindex);
+    CONSUMED
+}
+
+/// Sends a copy to every member of the network but the one behind `sender`.
+#[inline(never)]
+pub(super) fn copy_to_members<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    network_id: u32,
+    members: u32,
+    sender: u32,
+) {
+    let mut position = 0;
+    while position < MEMBERS && position < members {
+        match tables.member(network_id, position) {
+            Some(ifindex) if ifindex != sender => packet.copy_to_endpoint(ifindex),
+            _ => {}
+        }
+        position += 1;
+    }
+}

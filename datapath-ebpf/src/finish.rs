@@ -1,0 +1,108 @@
+//! Where every path ends: the verdict becomes a return code, and a drop is counted and reported.
+
+use aya_ebpf::{
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers,
+};
+use datapath_common::{
+    abi::{Program, Settings},
+    logic::parse::Parsed,
+    path::{Outcome, Packet, Tables, Verdict},
+};
+
+use crate::{maps::Maps, packet::Skb};
+
+/// Which way a hook looks. `bpf_redirect_peer` only works inwards: from egress the packet would vanish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    Ingress,
+    Egress,
+}
+
+/// What `skb->cb[0]` holds after a run, for tests.
+#[repr(u32)]
+enum Left {
+    Pass = 1,
+    ToEndpoint = 2,
+    ToHost = 3,
+    ToLoopback = 4,
+    ToUplink = 5,
+    Reflected = 6,
+    Consumed = 7,
+    Dropped = 8,
+}
+
+/// Carries the outcome out.
+#[inline(always)]
+pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Program, hook: Hook) -> i32 {
+    match outcome {
+        // Never TC_ACT_OK: that would silence the programs of others on this hook.
+        Ok(Verdict::Pass) => TC_ACT_UNSPEC,
+        Ok(Verdict::ToEndpoint(ifindex)) => {
+            packet.leave(Left::ToEndpoint as u32, ifindex, 0);
+            to_endpoint(packet, ifindex, hook)
+        }
+        Ok(Verdict::ToHost(ifindex)) => {
+            packet.leave(Left::ToHost as u32, ifindex, 0);
+            unmark(packet);
+            redirect(ifindex, BPF_F_INGRESS as u64)
+        }
+        Ok(Verdict::ToLoopback(ifindex)) => {
+            packet.leave(Left::ToLoopback as u32, ifindex, 0);
+            unmark(packet);
+            redirect(ifindex, BPF_F_INGRESS as u64)
+        }
+        Ok(Verdict::ToUplink(ifindex)) => {
+            packet.leave(Left::ToUplink as u32, ifindex, 0);
+            mark(packet);
+            // SAFETY: without parameters the kernel asks its routes for the next hop.
+            unsafe { helpers::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+        }
+        Ok(Verdict::Reflected) => {
+            let ifindex = packet.ifindex();
+            packet.leave(Left::Reflected as u32, ifindex, 0);
+            mark(packet);
+            redirect(ifindex, 0)
+        }
+        Ok(Verdict::Consumed) => {
+            packet.leave(Left::Consumed as u32, 0, 0);
+            TC_ACT_SHOT
+        }
+        Err(reason) => {
+            packet.leave(Left::Dropped as u32, 0, reason as u32);
+            Maps.record_drop(reason, parsed, program, packet.ifindex(), packet.length());
+            TC_ACT_SHOT
+        }
+    }
+}
+
+#[inline(always)]
+fn to_endpoint(packet: &mut Skb, ifindex: u32, hook: Hook) -> i32 {
+    if hook == Hook::Ingress {
+        packet.set_for_host();
+        // SAFETY: the helper checks its arguments.
+        return unsafe { helpers::bpf_redirect_peer(ifindex, 0) as i32 };
+    }
+    mark(packet);
+    redirect(ifindex, 0)
+}
+
+#[inline(always)]
+fn redirect(ifindex: u32, flags: u64) -> i32 {
+    // SAFETY: the helper checks its arguments.
+    unsafe { helpers::bpf_redirect(ifindex, flags) as i32 }
+}
+
+/// Marks the packet as judged, for the guards at the egress hooks.
+#[inline(always)]
+fn mark(packet: &mut Skb) {
+    let mark = packet.mark() | Maps.setting32(core::mem::offset_of!(Settings, mark));
+    packet.set_mark(mark);
+}
+
+/// The host's stack must not carry our mark on to another device.
+#[inline(always)]
+fn unmark(packet: &mut Skb) {
+    let mark = packet.mark() & !Maps.setting32(core::mem::offset_of!(Settings, mark));
+    packet.set_mark(mark);
+}

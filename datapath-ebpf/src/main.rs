@@ -1,0 +1,87 @@
+//! The BPF programs. Each is one line here: which hook, which direction, which path of `datapath_common::path`.
+//!
+//! [`packet`] and [`maps`] are the doors to packet memory and to the maps; [`finish`] turns an outcome into what the
+//! kernel does. All decisions are in `datapath-common`, where they run natively too.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "atomics are intrinsics on this target"))]
+
+mod finish;
+mod maps;
+mod packet;
+
+use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
+use datapath_common::{
+    abi::Program,
+    path::{self, Outcome, Scratch},
+};
+use finish::{Hook, finish};
+use maps::Maps;
+use packet::Skb;
+
+/// Everything a container sends: ingress of its host-side veth.
+#[classifier]
+pub fn from_container(context: TcContext) -> i32 {
+    run(context, Program::FromContainer, Hook::Ingress, path::from_container)
+}
+
+/// Everything from outside: ingress of an uplink.
+#[classifier]
+pub fn from_uplink(context: TcContext) -> i32 {
+    run(context, Program::FromUplink, Hook::Ingress, path::from_uplink)
+}
+
+/// From the host to containers: egress of a gateway device.
+#[classifier]
+pub fn from_host(context: TcContext) -> i32 {
+    run(context, Program::FromHost, Hook::Egress, path::from_host)
+}
+
+/// From the host to itself: egress of lo.
+#[classifier]
+pub fn from_loopback(context: TcContext) -> i32 {
+    run(context, Program::FromLoopback, Hook::Egress, path::from_loopback)
+}
+
+/// Everything that leaves: egress of an uplink.
+#[classifier]
+pub fn to_uplink(context: TcContext) -> i32 {
+    run(context, Program::ToUplink, Hook::Egress, path::to_uplink)
+}
+
+/// Everything that reaches a container: egress of its host-side veth.
+#[classifier]
+pub fn to_container(context: TcContext) -> i32 {
+    run(context, Program::ToContainer, Hook::Egress, path::to_container)
+}
+
+/// Takes one packet its way.
+#[inline(always)]
+fn run(
+    context: TcContext,
+    program: Program,
+    hook: Hook,
+    path: impl FnOnce(&mut Skb, &Maps, &mut Scratch) -> Outcome,
+) -> i32 {
+    // An array of one entry has the entry 0.
+    let Some(scratch) = Maps::scratch(program) else {
+        return TC_ACT_SHOT;
+    };
+    let mut packet = Skb::new(context.skb.skb);
+    let outcome = path(&mut packet, &Maps, scratch);
+    finish(&mut packet, outcome, &scratch.parsed, program, hook)
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers these programs call are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

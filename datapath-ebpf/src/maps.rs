@@ -1,0 +1,322 @@
+//! The door to the maps: [`Tables`] over what is pinned. What each map holds is written at `abi::map`.
+//!
+//! All maps are pinned by name, so programs of a later version find what is there. Sizes that are configured are
+//! changed by the daemon before the maps are created.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    helpers,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+};
+use datapath_common::{
+    abi::{
+        Address, AddressKey, DropReason, Endpoint, EndpointUsage, Event, Flow, FlowIndex, FlowKey, MacKey, Metric,
+        Network, Program, Publication, PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
+    },
+    logic::parse::Parsed,
+    path::{FlowSlot, Inserted, Scratch, Tables, UsageSlot},
+};
+
+const ENDPOINT_CAPACITY: u32 = 16_384;
+const NETWORK_CAPACITY: u32 = 4_096;
+const FLOW_CAPACITY: u32 = Settings::DEFAULT.flow_capacity;
+const PUBLICATION_CAPACITY: u32 = 65_536;
+
+#[map]
+static ABI: Array<u32> = Array::pinned(1, 0);
+#[map]
+static ENDPOINTS: Array<Endpoint> = Array::pinned(ENDPOINT_CAPACITY, 0);
+#[map]
+static ENDPOINT_BY_IFINDEX: HashMap<u32, u32> = HashMap::pinned(ENDPOINT_CAPACITY, 0);
+#[map]
+static ENDPOINT_BY_ADDRESS: HashMap<AddressKey, u32> = HashMap::pinned(4 * ENDPOINT_CAPACITY, 0);
+#[map]
+static ENDPOINT_BY_MAC: HashMap<MacKey, u32> = HashMap::pinned(2 * ENDPOINT_CAPACITY, 0);
+#[map]
+static ENDPOINT_USAGE: Array<EndpointUsage> = Array::pinned(ENDPOINT_CAPACITY, BPF_F_MMAPABLE);
+#[map]
+static NETWORKS: Array<Network> = Array::pinned(NETWORK_CAPACITY, 0);
+#[map]
+static NETWORK_BY_GATEWAY: HashMap<u32, u32> = HashMap::pinned(NETWORK_CAPACITY, 0);
+#[map]
+static NETWORK_MEMBERS: HashMap<u32, u32> = HashMap::pinned(2 * ENDPOINT_CAPACITY, 0);
+#[map]
+static SUBNETS: LpmTrie<Address, Subnet> = LpmTrie::pinned(4 * NETWORK_CAPACITY, 0);
+#[map]
+static HOST_ADDRESSES: HashMap<Address, u32> = HashMap::pinned(4 * NETWORK_CAPACITY, 0);
+#[map]
+static UPLINKS: HashMap<u32, Uplink> = HashMap::pinned(1_024, 0);
+#[map]
+static PUBLISHED: HashMap<PublishedKey, u32> = HashMap::pinned(4 * PUBLICATION_CAPACITY, 0);
+#[map]
+static PUBLICATIONS: Array<Publication> = Array::pinned(PUBLICATION_CAPACITY, 0);
+#[map]
+static PUBLICATION_HITS: Array<u64> = Array::pinned(PUBLICATION_CAPACITY, BPF_F_MMAPABLE);
+#[map]
+static FLOW_BY_KEY: HashMap<FlowKey, FlowIndex> = HashMap::pinned(2 * FLOW_CAPACITY, 0);
+#[map]
+static FLOWS: Array<Flow> = Array::pinned(FLOW_CAPACITY, BPF_F_MMAPABLE);
+#[map]
+static FLOW_CURSOR: Array<u32> = Array::pinned(1, 0);
+#[map]
+static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(FLOW_CAPACITY / 4, 0);
+#[map]
+static UDP_MAPPED: LruHashMap<PublishedKey, UdpMapped> = LruHashMap::pinned(FLOW_CAPACITY / 4, 0);
+#[map]
+static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
+#[map]
+static METRICS: PerCpuArray<u64> = PerCpuArray::pinned(Metric::ALL.len() as u32, 0);
+#[map]
+static EVENT_SAMPLED: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::pinned(1 << 18, 0);
+
+/// Where each program keeps what it read of the packet it is at. One entry per program: a copy that `from_container`
+/// floods runs `to_container` on the same CPU before the former goes on.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(Program::ALL.len() as u32, 0);
+
+/// Set by the daemon when it loads the programs.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings::DEFAULT;
+
+/// All maps.
+pub struct Maps;
+
+impl Maps {
+    /// This CPU's place for the program, with nothing known of a packet.
+    #[inline(always)]
+    pub fn scratch<'a>(program: Program) -> Option<&'a mut Scratch> {
+        // SAFETY: the value is this CPU's and this program's, and tc programs do not interrupt each other.
+        let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(program as u32)? };
+        scratch.parsed = Parsed::EMPTY;
+        Some(scratch)
+    }
+
+    /// Counts a drop, and tells of it when the last event of this reason is long enough ago.
+    #[inline(always)]
+    pub fn record_drop(&self, reason: DropReason, parsed: &Parsed, program: Program, ifindex: u32, length: u32) {
+        add_one(&DROPS, reason as u32);
+        let Some(last) = EVENT_SAMPLED.get_ptr_mut(reason as u32) else {
+            return;
+        };
+        let now = self.now();
+        // SAFETY: the value is this CPU's.
+        unsafe {
+            if now.wrapping_sub(*last) < self.setting64(core::mem::offset_of!(Settings, event_interval)) {
+                return;
+            }
+            *last = now;
+        }
+        let Some(mut event) = EVENTS.reserve::<Event>(0) else {
+            self.count(Metric::EventsLost);
+            return;
+        };
+        event.write(Event {
+            time: now,
+            key: parsed.key,
+            reason: reason as u32,
+            program: program as u32,
+            ifindex,
+            length,
+            ethertype: parsed.ethertype as u32,
+            padding: 0,
+        });
+        event.submit(0);
+    }
+}
+
+#[inline(always)]
+fn add_one(counters: &PerCpuArray<u64>, index: u32) {
+    if let Some(counter) = counters.get_ptr_mut(index) {
+        // SAFETY: the value is this CPU's.
+        unsafe { *counter = (*counter).wrapping_add(1) }
+    }
+}
+
+/// A copy of a map's value.
+#[inline(always)]
+fn copied<T: Copy>(value: Option<*const T>) -> Option<T> {
+    // SAFETY: the pointer is a map value's, valid while the program runs.
+    value.map(|value| unsafe { *value })
+}
+
+/// A map's value in place. The daemon never changes one that is in use but by the rules of `abi`.
+#[inline(always)]
+fn borrowed<'a, T>(value: Option<*const T>) -> Option<&'a T> {
+    // SAFETY: as in `copied`.
+    value.map(|value| unsafe { &*value })
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn setting32(&self, offset: usize) -> u32 {
+        // SAFETY: the offset is that of a u32 field. Volatile, so that the compiler does not take the default for it.
+        unsafe { ptr::read_volatile((&raw const SETTINGS).byte_add(offset).cast()) }
+    }
+
+    #[inline(always)]
+    fn setting64(&self, offset: usize) -> u64 {
+        // SAFETY: the offset is that of a u64 field.
+        unsafe { ptr::read_volatile((&raw const SETTINGS).byte_add(offset).cast()) }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no arguments.
+        unsafe { helpers::bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper has no arguments.
+        unsafe { helpers::bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn count(&self, metric: Metric) {
+        add_one(&METRICS, metric as u32);
+    }
+
+    #[inline(always)]
+    fn endpoint_by_ifindex(&self, ifindex: u32) -> Option<u32> {
+        copied(ENDPOINT_BY_IFINDEX.get_ptr(ifindex))
+    }
+
+    #[inline(always)]
+    fn endpoint_by_address(&self, key: &AddressKey) -> Option<u32> {
+        copied(ENDPOINT_BY_ADDRESS.get_ptr(key))
+    }
+
+    #[inline(always)]
+    fn endpoint_by_mac(&self, key: &MacKey) -> Option<u32> {
+        copied(ENDPOINT_BY_MAC.get_ptr(key))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, index: u32) -> Option<&Endpoint> {
+        borrowed(ENDPOINTS.get_ptr(index))
+    }
+
+    #[inline(always)]
+    fn usage(&self, index: u32) -> Option<UsageSlot> {
+        // SAFETY: a value of the map.
+        ENDPOINT_USAGE.get_ptr_mut(index).map(|usage| unsafe { UsageSlot::new(usage) })
+    }
+
+    #[inline(always)]
+    fn network(&self, id: u32) -> Option<&Network> {
+        borrowed(NETWORKS.get_ptr(id))
+    }
+
+    #[inline(always)]
+    fn network_by_gateway(&self, ifindex: u32) -> Option<u32> {
+        copied(NETWORK_BY_GATEWAY.get_ptr(ifindex))
+    }
+
+    #[inline(always)]
+    fn member(&self, network: u32, position: u32) -> Option<u32> {
+        copied(NETWORK_MEMBERS.get_ptr(network << 16 | position))
+    }
+
+    #[inline(always)]
+    fn subnet(&self, address: &Address) -> Option<u32> {
+        SUBNETS.get(Key::new(128, *address)).map(|subnet| subnet.network)
+    }
+
+    #[inline(always)]
+    fn is_host_address(&self, address: &Address) -> bool {
+        // By the value, which is an ifindex, not by the pointer: the compiler would join the latter with other
+        // conditions by a bitwise or, which the verifier refuses on pointers (Linux 6.18).
+        copied(HOST_ADDRESSES.get_ptr(address)).unwrap_or(0) != 0
+    }
+
+    #[inline(always)]
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink> {
+        borrowed(UPLINKS.get_ptr(ifindex))
+    }
+
+    #[inline(always)]
+    fn published(&self, key: &PublishedKey) -> Option<u32> {
+        copied(PUBLISHED.get_ptr(key))
+    }
+
+    #[inline(always)]
+    fn publication(&self, index: u32) -> Option<&Publication> {
+        borrowed(PUBLICATIONS.get_ptr(index))
+    }
+
+    #[inline(always)]
+    fn count_publication_hit(&self, index: u32) {
+        if let Some(hits) = PUBLICATION_HITS.get_ptr_mut(index) {
+            // SAFETY: a value of the map, shared by CPUs: added to atomically.
+            unsafe {
+                core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(hits, 1)
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn flow_index(&self, key: &FlowKey) -> Option<FlowIndex> {
+        copied(FLOW_BY_KEY.get_ptr(key))
+    }
+
+    #[inline(always)]
+    fn insert_flow_key(&self, key: &FlowKey, index: &FlowIndex) -> Inserted {
+        const EEXIST: i32 = -17;
+        match FLOW_BY_KEY.insert(key, index, BPF_NOEXIST as u64) {
+            Ok(()) => Inserted::Yes,
+            Err(EEXIST) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn delete_flow_key(&self, key: &FlowKey) {
+        // A key that is not there is what was wanted.
+        let _ = FLOW_BY_KEY.remove(key);
+    }
+
+    #[inline(always)]
+    fn flow(&self, slot: u32) -> Option<FlowSlot> {
+        // SAFETY: a value of the map.
+        FLOWS.get_ptr_mut(slot).map(|flow| unsafe { FlowSlot::new(flow) })
+    }
+
+    #[inline(always)]
+    fn next_slot(&self) -> u32 {
+        let Some(cursor) = FLOW_CURSOR.get_ptr_mut(0) else {
+            return 0;
+        };
+        // SAFETY: a value of the map, shared by CPUs: added to atomically.
+        let at = unsafe {
+            core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::Relaxed }>(cursor, 1)
+        };
+        at & self.setting32(core::mem::offset_of!(Settings, flow_capacity)).wrapping_sub(1)
+    }
+
+    #[inline(always)]
+    fn udp_mapping(&self, key: &UdpMapping) -> Option<u16> {
+        copied(UDP_MAPPING.get_ptr(key)).map(|port| port as u16)
+    }
+
+    #[inline(always)]
+    fn set_udp_mapping(&self, key: &UdpMapping, port: u16) {
+        // Without room the next flow of this source takes a port of its own.
+        let _ = UDP_MAPPING.insert(key, u64::from(port), 0);
+    }
+
+    #[inline(always)]
+    fn udp_mapped(&self, external: &PublishedKey) -> Option<UdpMapped> {
+        copied(UDP_MAPPED.get_ptr(external))
+    }
+
+    #[inline(always)]
+    fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped) {
+        // As in `set_udp_mapping`.
+        let _ = UDP_MAPPED.insert(external, mapped, 0);
+    }
+}

@@ -1,0 +1,356 @@
+//! The door to packet memory: [`Packet`] for a socket buffer.
+//!
+//! Everything goes through helpers that take offsets, so no pointer into a packet exists and none can be stale.
+
+use core::mem::{MaybeUninit, size_of};
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_FIB_LKUP_RET_NO_NEIGH,
+        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SRC, bpf_fib_lookup, bpf_sock_tuple,
+    },
+    helpers,
+};
+use datapath_common::{
+    abi::{Address, DropReason, FlowKey, Mutant, Settings},
+    logic::{
+        headers::{ETHERNET, Headers, ROOM},
+        parse::protocol,
+    },
+    path::{Checksum, Packet, Route, Tables},
+};
+
+use crate::maps::Maps;
+
+/// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leave `skb->csum` alone, as the change of an IPv6 address and that of the
+/// checksum that covers it cancel out (Linux 6.16, commit ead7f9b8de65).
+const BPF_F_IPV6: u64 = 1 << 7;
+const EINVAL: i64 = -22;
+/// Packet type of what is for this host (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
+/// `BPF_F_CURRENT_NETNS`.
+const CURRENT_NETNS: u64 = u64::MAX;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The socket buffer at a tc hook.
+pub struct Skb {
+    skb: *mut __sk_buff,
+    /// How many bytes of Ethernet header the packet lacks: 14 on devices without.
+    missing: u32,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub const fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb, missing: 0 }
+    }
+
+    #[inline(always)]
+    pub fn length(&self) -> u32 {
+        // SAFETY: the context is valid while the program runs; the verifier checks the field.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    pub fn set_mark(&mut self, mark: u32) {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).mark = mark }
+    }
+
+    /// Leaves what was decided where BPF_PROG_TEST_RUN can read it.
+    #[inline(always)]
+    pub fn leave(&mut self, verdict: u32, ifindex: u32, reason: u32) {
+        // SAFETY: as in `length`; `cb` is the program's to write.
+        unsafe {
+            (*self.skb).cb[0] = verdict;
+            (*self.skb).cb[1] = ifindex;
+            (*self.skb).cb[2] = reason;
+        }
+    }
+
+    /// Makes the packet one for the host it goes to, whatever device took it (before Linux 6.15 a redirect to a peer
+    /// kept the type, and the peer's stack drops what is not for it).
+    #[inline(always)]
+    pub fn set_for_host(&mut self) {
+        if !self.is_for_host() {
+            // SAFETY: the helper checks its arguments.
+            unsafe { helpers::bpf_skb_change_type(self.skb, PACKET_HOST) };
+        }
+    }
+
+    #[inline(always)]
+    fn mend(&self, offset: u32, difference: u32, flags: u64) -> i64 {
+        // SAFETY: the helper checks its arguments.
+        unsafe { helpers::bpf_l4_csum_replace(self.skb, offset, 0, difference as u64, flags) }
+    }
+
+    #[inline(always)]
+    fn copy_to(&mut self, ifindex: u32, mark: u32, flags: u64) {
+        self.set_mark(mark);
+        // SAFETY: the helper checks its arguments. A copy that finds no memory is a lost broadcast.
+        unsafe { helpers::bpf_clone_redirect(self.skb, ifindex, flags) };
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {
+        let length = self.length();
+        if link_header == 0 {
+            self.missing = ETHERNET;
+            // SAFETY: as in `length`. The protocol is in wire order.
+            let protocol = unsafe { (*self.skb).protocol } as u16;
+            headers.put(12, protocol.to_ne_bytes());
+            let available = if length > ROOM as u32 - ETHERNET { ROOM as u32 - ETHERNET } else { length };
+            if available == 0 {
+                return false;
+            }
+            // SAFETY: `available` bytes fit behind the 14 that are missing.
+            let failed = unsafe {
+                helpers::bpf_skb_load_bytes(
+                    self.skb.cast(),
+                    0,
+                    headers.bytes.as_mut_ptr().add(ETHERNET as usize).cast(),
+                    available,
+                )
+            };
+            headers.length = available + ETHERNET;
+            headers.packet_length = length + ETHERNET;
+            return failed == 0;
+        }
+        let available = if length > ROOM as u32 { ROOM as u32 } else { length };
+        if available < ETHERNET {
+            return false;
+        }
+        // SAFETY: `available` bytes fit.
+        let failed =
+            unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), 0, headers.bytes.as_mut_ptr().cast(), available) };
+        headers.length = available;
+        headers.packet_length = length;
+        failed == 0
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: `N` bytes fit; the helper checks the packet's side.
+        let failed = unsafe {
+            helpers::bpf_skb_load_bytes(
+                self.skb.cast(),
+                offset.wrapping_sub(self.missing),
+                bytes.as_mut_ptr().cast(),
+                N as u32,
+            )
+        };
+        (failed == 0).then_some(bytes)
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), DropReason> {
+        // SAFETY: `N` bytes are there; the helper checks the packet's side.
+        let failed = unsafe {
+            helpers::bpf_skb_store_bytes(
+                self.skb.cast(),
+                offset.wrapping_sub(self.missing),
+                bytes.as_ptr().cast(),
+                N as u32,
+                0,
+            )
+        };
+        if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn store_headers(&mut self, headers: &Headers, length: u32) -> Result<(), DropReason> {
+        // SAFETY: the callers' constant lengths are within the room; what belongs behind a missing header is as long
+        // as that is shorter.
+        let failed = unsafe {
+            if self.missing != 0 {
+                let from = headers.bytes.as_ptr().add(ETHERNET as usize);
+                helpers::bpf_skb_store_bytes(self.skb.cast(), 0, from.cast(), length - ETHERNET, 0)
+            } else {
+                helpers::bpf_skb_store_bytes(self.skb.cast(), 0, headers.bytes.as_ptr().cast(), length, 0)
+            }
+        };
+        if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn mend_checksum(&mut self, checksum: &Checksum) -> Result<(), DropReason> {
+        if Maps.mutant(Mutant::ChecksumSkipped) {
+            return Ok(());
+        }
+        let offset = checksum.offset.wrapping_sub(self.missing);
+        let difference = checksum.difference.folded32();
+        let mut flags = if checksum.zero_is_none { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
+        if checksum.pseudo {
+            flags |= BPF_F_PSEUDO_HDR as u64;
+        }
+        if checksum.pseudo && checksum.ipv6 {
+            let mut failed = self.mend(offset, difference, flags | BPF_F_IPV6);
+            if failed == EINVAL {
+                // Before 6.16 the helper also takes the difference from skb->csum; give it back.
+                failed = self.mend(offset, difference, flags);
+                // SAFETY: the helper checks its arguments, and does nothing where skb->csum is not in use.
+                unsafe { helpers::bpf_csum_update(self.skb, difference) };
+            }
+            return if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) };
+        }
+        if self.mend(offset, difference, flags) == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, length: u32) -> Result<(), DropReason> {
+        // SAFETY: the helper checks its arguments.
+        let failed = unsafe { helpers::bpf_skb_change_tail(self.skb, length, 0) };
+        if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn add_link_header(&mut self) -> Result<(), DropReason> {
+        if self.missing != 0 {
+            // SAFETY: the helper checks its arguments.
+            if unsafe { helpers::bpf_skb_change_head(self.skb, ETHERNET, 0) } != 0 {
+                return Err(DropReason::WriteFailed);
+            }
+            self.missing = 0;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn copy_to_endpoint(&mut self, ifindex: u32) {
+        let mark = self.mark() | Maps.setting32(core::mem::offset_of!(Settings, mark));
+        self.copy_to(ifindex, mark, 0);
+    }
+
+    #[inline(always)]
+    fn copy_to_host(&mut self, ifindex: u32) {
+        let mark = self.mark() & !Maps.setting32(core::mem::offset_of!(Settings, mark));
+        self.copy_to(ifindex, mark, BPF_F_INGRESS as u64);
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn entered_by(&self) -> u32 {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn vlan(&self) -> Option<u16> {
+        // SAFETY: as in `length`.
+        unsafe { ((*self.skb).vlan_present != 0).then(|| (*self.skb).vlan_tci as u16 & 0xfff) }
+    }
+
+    #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn segment_size(&self) -> u32 {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).mark }
+    }
+
+    #[inline(never)]
+    fn route(&self, answers: &FlowKey, ifindex: u32, with_source: bool) -> Result<Route, DropReason> {
+        // SAFETY: all zeroes is a valid value of this plain C struct.
+        let mut lookup: bpf_fib_lookup = unsafe { MaybeUninit::zeroed().assume_init() };
+        let v4 = answers.source.is_v4();
+        lookup.family = if v4 { AF_INET } else { AF_INET6 };
+        lookup.l4_protocol = answers.protocol;
+        lookup.sport = answers.destination_port;
+        lookup.dport = answers.source_port;
+        lookup.ifindex = ifindex;
+        if v4 {
+            lookup.__bindgen_anon_3.ipv4_src = answers.destination.v4_word();
+            lookup.__bindgen_anon_4.ipv4_dst = answers.source.v4_word();
+        } else {
+            lookup.__bindgen_anon_3.ipv6_src = words(&answers.destination);
+            lookup.__bindgen_anon_4.ipv6_dst = words(&answers.source);
+        }
+        let source = with_source && Maps.setting32(core::mem::offset_of!(Settings, fib_source)) != 0;
+        let flags = if source { BPF_FIB_LOOKUP_SRC } else { 0 };
+        // SAFETY: the struct is initialised, and its size is given.
+        let result = unsafe {
+            helpers::bpf_fib_lookup(self.skb.cast(), &raw mut lookup, size_of::<bpf_fib_lookup>() as i32, flags)
+        } as u32;
+        // An unresolved neighbour is resolved by the redirect.
+        if result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH {
+            return Err(DropReason::NoRoute);
+        }
+        // SAFETY: both views of the union are plain words, and all were initialised.
+        let address = unsafe {
+            match (source, v4) {
+                (false, _) => Address::NONE,
+                (true, true) => Address::from_v4_word(lookup.__bindgen_anon_3.ipv4_src),
+                (true, false) => address(lookup.__bindgen_anon_3.ipv6_src),
+            }
+        };
+        Ok(Route { ifindex: lookup.ifindex, source: address })
+    }
+
+    #[inline(never)]
+    fn host_socket(&self, key: &FlowKey) -> bool {
+        // SAFETY: all zeroes is a valid value of this plain C union.
+        let mut tuple: bpf_sock_tuple = unsafe { MaybeUninit::zeroed().assume_init() };
+        let size = if key.source.is_v4() {
+            // SAFETY: plain words.
+            let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
+            v4.saddr = key.source.v4_word();
+            v4.daddr = key.destination.v4_word();
+            v4.sport = key.source_port;
+            v4.dport = key.destination_port;
+            12
+        } else {
+            // SAFETY: plain words.
+            let v6 = unsafe { &mut tuple.__bindgen_anon_1.ipv6 };
+            v6.saddr = words(&key.source);
+            v6.daddr = words(&key.destination);
+            v6.sport = key.source_port;
+            v6.dport = key.destination_port;
+            36
+        };
+        let tuple = &raw mut tuple;
+        // SAFETY: the tuple is initialised; a socket that is found is released.
+        unsafe {
+            let socket = match key.protocol {
+                protocol::TCP => helpers::bpf_skc_lookup_tcp(self.skb.cast(), tuple, size, CURRENT_NETNS, 0),
+                protocol::UDP => helpers::bpf_sk_lookup_udp(self.skb.cast(), tuple, size, CURRENT_NETNS, 0),
+                _ => return false,
+            };
+            if socket.is_null() {
+                return false;
+            }
+            helpers::bpf_sk_release(socket.cast());
+            true
+        }
+    }
+}
+
+#[inline(always)]
+fn words(address: &Address) -> [u32; 4] {
+    let [high, low] = address.words;
+    [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]
+}
+
+#[inline(always)]
+fn address(words: [u32; 4]) -> Address {
+    let [a, b, c, d] = words;
+    Address { words: [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32] }
+}

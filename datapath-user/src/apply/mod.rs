@@ -1,0 +1,176 @@
+//! The one place that acts: brings devices, reservations and maps from what there is to what a model asks for, and takes
+//! everything back when a step fails.
+
+mod gateway;
+mod port;
+mod reservations;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Error, Result};
+
+use crate::kernel::netlink::Netlink;
+use crate::kernel::netns::Netns;
+use crate::kernel::Datapath;
+use crate::model::Model;
+use crate::plan::{self, Contents, Devices};
+pub use gateway::open as reopen_gateway;
+pub use port::{Leaving, interface as container_interface};
+pub use reservations::{Key, Reservations, port_set, wanted as wanted_reservations};
+pub use tables::{read as read_tables, reach as reach_contents};
+
+/// What is acted on.
+#[derive(Clone)]
+pub struct Kernel {
+    /// Programs and maps.
+    pub datapath: Arc<Datapath>,
+    /// Devices and addresses.
+    pub netlink: Netlink,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Actual {
+    /// Devices.
+    pub devices: Devices,
+    /// Content of the maps.
+    pub contents: Contents,
+    /// Host ports held.
+    pub reservations: Reservations,
+}
+
+/// The namespaces of containers that a change is about. Not kept longer: an open namespace does not end.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// Of the endpoint that is attached.
+    pub joining: Option<Netns>,
+    /// Of endpoints that are detached, by generation.
+    pub leaving: BTreeMap<u32, Leaving>,
+}
+
+/// Has the kernel be what `model` asks for.
+///
+/// What goes is taken out of the maps at once, and then removed as far as that is possible: what fails there is
+/// returned, and tried again with the next change.
+///
+/// # Errors
+/// When something new cannot be made. Then all is as before, or the error says what is not.
+pub async fn apply(kernel: &Kernel, actual: &mut Actual, model: &Model, namespaces: &Namespaces) -> Result<Vec<Error>> {
+    let plan = plan::devices(model, &actual.devices);
+    let before = actual.contents.clone();
+    let mut made = Made::default();
+    let built = build(kernel, actual, model, &plan, namespaces.joining.as_ref(), &mut made).await;
+    if let Err(error) = built {
+        let left = take_back(kernel, actual, &before, made).await;
+        return Err(left.into_iter().fold(error, |error, left| error.context(format!("could not be undone: {left:#}"))));
+    }
+    Ok(remove(kernel, actual, model, &plan, namespaces).await)
+}
+
+/// What was made on the way, to be taken back.
+#[derive(Default)]
+struct Made {
+    gateways: Vec<u32>,
+    ports: Vec<u32>,
+    reservations: reservations::Claimed,
+}
+
+async fn build(
+    kernel: &Kernel,
+    actual: &mut Actual,
+    model: &Model,
+    plan: &plan::DevicePlan,
+    netns: Option<&Netns>,
+    made: &mut Made,
+) -> Result<()> {
+    made.reservations = actual.reservations.claim(model)?;
+    for network in &plan.build_gateways {
+        let gateway = gateway::build(kernel, network)
+            .await
+            .with_context(|| format!("the gateway device of network {} cannot be made", network.name))?;
+        actual.devices.gateways.insert(network.id, gateway);
+        made.gateways.push(network.id);
+    }
+    for endpoint in &plan.build_ports {
+        let network = model.network(&endpoint.network)?;
+        let netns = netns.context("the network namespace of a new endpoint is not open")?;
+        let port = port::build(kernel, endpoint, network, netns)
+            .await
+            .with_context(|| format!("endpoint {} cannot be attached", endpoint.name))?;
+        actual.devices.ports.insert(endpoint.generation, port);
+        made.ports.push(endpoint.generation);
+    }
+    let desired = plan::desired(model, &actual.devices, &actual.contents);
+    tables::reach(kernel, &mut actual.contents, &desired)?;
+    for id in &made.gateways {
+        gateway::open(kernel, model, *id, actual.devices.gateways[id]).await?;
+    }
+    for generation in &made.ports {
+        let port = actual.devices.ports[generation];
+        kernel.netlink.set_up(port.ifindex).await.context("the endpoint's port cannot be opened")?;
+    }
+    Ok(())
+}
+
+async fn take_back(kernel: &Kernel, actual: &mut Actual, before: &Contents, made: Made) -> Vec<Error> {
+    let mut left = Vec::new();
+    if let Err(error) = tables::reach(kernel, &mut actual.contents, before) {
+        left.push(error);
+    }
+    for generation in made.ports.iter().rev() {
+        if let Some(port) = actual.devices.ports.remove(generation) {
+            left.extend(port::remove(kernel, port).await.err());
+        }
+    }
+    for id in made.gateways.iter().rev() {
+        if let Some(gateway) = actual.devices.gateways.remove(id) {
+            left.extend(gateway::remove(kernel, gateway).await.err());
+        }
+    }
+    left.extend(actual.reservations.give_back(made.reservations));
+    left
+}
+
+async fn remove(
+    kernel: &Kernel,
+    actual: &mut Actual,
+    model: &Model,
+    plan: &plan::DevicePlan,
+    namespaces: &Namespaces,
+) -> Vec<Error> {
+    let mut failed = Vec::new();
+    for generation in &plan.remove_ports {
+        let Some(port) = actual.devices.ports.get(generation).copied() else { continue };
+        failed.extend(port::leave(namespaces.leaving.get(generation)).await.err());
+        match port::remove(kernel, port).await {
+            Ok(()) => drop(actual.devices.ports.remove(generation)),
+            Err(error) => failed.push(error),
+        }
+    }
+    for id in &plan.remove_gateways {
+        let Some(gateway) = actual.devices.gateways.get(id).copied() else { continue };
+        match gateway::remove(kernel, gateway).await {
+            Ok(()) => drop(actual.devices.gateways.remove(id)),
+            Err(error) => failed.push(error),
+        }
+    }
+    actual.reservations.release(model);
+    failed
+}
+
+/// Attaches the programs of this daemon where those of an earlier one run, replacing each in one step.
+///
+/// # Errors
+/// When the kernel refuses one.
+pub fn adopt(kernel: &Kernel, devices: &Devices) -> Result<()> {
+    for gateway in devices.gateways.values() {
+        gateway::attach(kernel, *gateway)?;
+    }
+    for port in devices.ports.values() {
+        port::attach(kernel, *port)?;
+    }
+    Ok(())
+}
+

@@ -1,0 +1,147 @@
+//! Following the host: its links and addresses change, endpoints vanish, expired flows are swept.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use datapath_common::abi::Program;
+
+use super::host::View;
+use super::{Engine, Failure};
+use crate::apply::{Namespaces, reopen_gateway};
+use crate::kernel::netlink::UplinkInterface;
+use crate::model::Endpoint;
+
+impl Engine {
+    /// Looks at the host and follows what has changed. `thorough`: also what no message tells of.
+    ///
+    /// # Errors
+    /// When the host cannot be read, or refuses; it is tried again with the next change or a few seconds later.
+    pub async fn resync(&mut self, thorough: bool) -> Result<(), Failure> {
+        let view = View::read(&self.kernel.netlink).await?;
+        self.host = view.host();
+        self.forget_vanished(&view).await?;
+        self.restore_gateways(&view).await?;
+        self.follow_addresses(&view).await?;
+        self.follow_uplinks(&view)?;
+        if thorough {
+            self.kernel.datapath.sweep_links()?;
+            for taken in self.actual.reservations.hold_what_is_free(&self.state.model) {
+                tracing::debug!("a published port is not held: {taken}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the model must respect of the host.
+    pub(super) async fn look_at_host(&mut self) -> Result<()> {
+        self.host = View::read(&self.kernel.netlink).await?.host();
+        Ok(())
+    }
+
+    /// A port goes when its namespace does, or when somebody deletes it: then its endpoint is gone.
+    async fn forget_vanished(&mut self, view: &View) -> Result<(), Failure> {
+        let ports = &self.actual.devices.ports;
+        let is_there = |e: &Endpoint| {
+            let port = ports.get(&e.generation);
+            port.is_some_and(|port| view.link(port.ifindex).is_some_and(|link| link.name == e.device()))
+        };
+        let vanished: Vec<Endpoint> = self.state.model.endpoints.values().filter(|e| !is_there(e)).cloned().collect();
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        let mut next = self.state.model.clone();
+        for endpoint in &vanished {
+            tracing::info!(endpoint = endpoint.name, network = endpoint.network, "the endpoint's interface is gone: forgotten");
+            next.forget(endpoint.index)?;
+        }
+        self.change(next, &Namespaces::default()).await?;
+        self.purge_flows(vanished).await;
+        Ok(())
+    }
+
+    /// Gateway devices are ours to keep: made again when deleted, and given back their addresses.
+    async fn restore_gateways(&mut self, view: &View) -> Result<(), Failure> {
+        let there = |ifindex: u32, name: &str| view.link(ifindex).is_some_and(|link| link.name == name);
+        let mut lost = Vec::new();
+        for network in self.state.model.networks.values() {
+            let Some(gateway) = self.actual.devices.gateways.get(&network.id).copied() else {
+                lost.push(network.id);
+                continue;
+            };
+            if !there(gateway.ifindex, &network.device()) || !there(gateway.far_ifindex, &network.far_device()) {
+                tracing::warn!(network = network.name, "the gateway device is gone: made again");
+                lost.push(network.id);
+                continue;
+            }
+            let up = |ifindex: u32| view.link(ifindex).is_some_and(|link| link.up);
+            let has = |ip: &std::net::IpAddr| view.addresses.iter().any(|a| a.ifindex == gateway.ifindex && a.address == *ip);
+            if !up(gateway.ifindex) || !up(gateway.far_ifindex) || !network.gateways.iter().all(has) {
+                tracing::warn!(network = network.name, "the gateway device was changed: set right again");
+                reopen_gateway(&self.kernel, &self.state.model, network.id, gateway).await?;
+            }
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for id in lost {
+            if let Some(gateway) = self.actual.devices.gateways.remove(&id) {
+                self.kernel.datapath.detach(Program::FromHost, gateway.ifindex)?;
+                self.kernel.datapath.detach(Program::FromContainer, gateway.far_ifindex)?;
+            }
+        }
+        self.change(self.state.model.clone(), &Namespaces::default()).await
+    }
+
+    async fn follow_addresses(&mut self, view: &View) -> Result<()> {
+        // Addresses of gateways made since the view was read are in the map already and must stay.
+        let mut addresses = view.local_addresses();
+        for network in self.state.model.networks.values() {
+            let Some(gateway) = self.actual.devices.gateways.get(&network.id) else { continue };
+            addresses.extend(network.gateways.iter().map(|ip| ((*ip).into(), gateway.ifindex)));
+        }
+        if self.kernel.datapath.tables().replace_host_addresses(&addresses)? {
+            tracing::debug!(count = addresses.len(), "the host's addresses have changed");
+        }
+        Ok(())
+    }
+
+    /// An uplink is in the map exactly while it carries our programs: nothing is sent where they are not.
+    fn follow_uplinks(&mut self, view: &View) -> Result<()> {
+        let uplinks = view.uplinks(&self.config.uplinks);
+        let present: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
+        let datapath = Arc::clone(&self.kernel.datapath);
+        let mut failed = None;
+        for uplink in uplinks.iter().filter(|uplink| !self.guarded.contains(&uplink.ifindex)).collect::<Vec<_>>() {
+            match guard(&datapath, uplink) {
+                Ok(()) => {
+                    self.guarded.insert(uplink.ifindex);
+                    tracing::info!(uplink = uplink.name, ipv4 = ?uplink.ipv4, ipv6 = ?uplink.ipv6, "uplink");
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        let guarded = uplinks.iter().filter(|uplink| self.guarded.contains(&uplink.ifindex));
+        let entries: HashMap<u32, _> = guarded.map(|uplink| (uplink.ifindex, uplink.to_map())).collect();
+        datapath.tables().replace_uplinks(&entries)?;
+        for ifindex in self.guarded.difference(&present).copied().collect::<Vec<_>>() {
+            datapath.detach(Program::FromUplink, ifindex)?;
+            datapath.detach(Program::ToUplink, ifindex)?;
+            self.guarded.remove(&ifindex);
+            tracing::info!(ifindex, "no longer an uplink");
+        }
+        if self.uplinks != uplinks {
+            self.uplinks = uplinks;
+            self.readers.publish(self.take_snapshot());
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+fn guard(datapath: &crate::kernel::Datapath, uplink: &UplinkInterface) -> Result<()> {
+    // The way out first: nothing of ours may leave by it before what comes back is seen.
+    datapath
+        .attach(Program::ToUplink, uplink.ifindex)
+        .and_then(|()| datapath.attach(Program::FromUplink, uplink.ifindex))
+        .with_context(|| format!("{} cannot be made an uplink", uplink.name))
+}

@@ -1,0 +1,77 @@
+//! What the host looks like, read by netlink.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use datapath_common::abi::Address;
+use ipnet::IpNet;
+
+use crate::DEVICE_PREFIX;
+use crate::kernel::netlink::{Link, LocalAddress, Netlink, UplinkInterface, UplinkRule, uplinks};
+use crate::model::Host;
+
+/// ARPHRD_LOOPBACK.
+const LOOPBACK: u16 = 772;
+
+/// Links, addresses and routes at one moment.
+pub struct View {
+    /// Every device.
+    pub links: Vec<Link>,
+    /// Every address.
+    pub addresses: Vec<LocalAddress>,
+    routes: Vec<IpNet>,
+}
+
+impl View {
+    /// Reads everything.
+    pub async fn read(netlink: &Netlink) -> Result<Self> {
+        let links = netlink.links().await?;
+        let addresses = netlink.addresses().await?;
+        let ours = |ifindex: Option<u32>| links.iter().any(|link| Some(link.index) == ifindex && is_ours(link));
+        let routes = netlink.routes().await?;
+        let routes = routes.iter().filter(|route| !route.is_default() && !ours(route.ifindex));
+        let routes = routes.map(|route| route.destination).collect();
+        Ok(Self { links, addresses, routes })
+    }
+
+    /// The device with this index.
+    pub fn link(&self, ifindex: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == ifindex)
+    }
+
+    /// The device of this name.
+    pub fn link_named(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    /// The namespace's lo.
+    pub fn loopback(&self) -> Option<u32> {
+        self.links.iter().find(|link| link.hardware == LOOPBACK).map(|link| link.index)
+    }
+
+    /// What the model must respect.
+    pub fn host(&self) -> Host {
+        let foreign = self.addresses.iter().filter_map(|address| {
+            let link = self.link(address.ifindex).filter(|link| !is_ours(link))?;
+            Some((IpNet::new(address.address, address.prefix).ok()?, link.name.clone()))
+        });
+        Host { addresses: foreign.collect(), routes: self.routes.clone() }
+    }
+
+    /// Every local address, ours included.
+    pub fn local_addresses(&self) -> HashMap<Address, u32> {
+        self.addresses.iter().map(|address| (Address::from(address.address), address.ifindex)).collect()
+    }
+
+    /// The uplinks among the devices; `names` narrows them.
+    pub fn uplinks(&self, names: &[String]) -> Vec<UplinkInterface> {
+        uplinks(&self.links, &self.addresses, &UplinkRule { own_prefix: DEVICE_PREFIX, names, adopted_bridges: &[] })
+    }
+}
+
+/// Whether a device is one we made: a veth named `dp-`, a letter for what it is, and a number.
+pub fn is_ours(link: &Link) -> bool {
+    let number = link.name.strip_prefix(DEVICE_PREFIX).and_then(|rest| rest.strip_prefix(['g', 'x', 'e']));
+    link.kind.as_deref() == Some("veth")
+        && number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}

@@ -1,0 +1,115 @@
+//! What the daemon knows and does: requests become a new model, which is stored, applied, and taken back if that fails.
+
+mod failure;
+mod follow;
+mod host;
+mod lock;
+mod requests;
+mod snapshot;
+mod start;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::Context;
+
+pub use failure::Failure;
+pub use lock::Locks;
+pub use snapshot::Snapshot;
+pub use start::start;
+
+use crate::apply::{self, Actual, Kernel, Namespaces, port_set};
+use crate::config::Config;
+use crate::kernel::netlink::UplinkInterface;
+use crate::model::{Host, Model};
+use crate::store::{State, Store};
+
+/// The daemon's state. One request changes it at a time; readers use [`Readers`].
+pub struct Engine {
+    config: Config,
+    kernel: Kernel,
+    store: Store,
+    state: State,
+    actual: Actual,
+    host: Host,
+    uplinks: Vec<UplinkInterface>,
+    /// Uplinks that have our programs.
+    guarded: std::collections::BTreeSet<u32>,
+    readers: Readers,
+}
+
+/// What can be read while a request is under way.
+#[derive(Clone)]
+pub struct Readers {
+    snapshot: Arc<RwLock<Arc<Snapshot>>>,
+    /// Programs and maps.
+    pub kernel: Kernel,
+}
+
+impl Readers {
+    /// The state after the last request.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+}
+
+impl Engine {
+    /// What readers use.
+    #[must_use]
+    pub fn readers(&self) -> Readers {
+        self.readers.clone()
+    }
+
+    /// Makes `next` the state: stored first, then applied. When that fails, all is as before.
+    async fn change(&mut self, next: Model, namespaces: &Namespaces) -> Result<(), Failure> {
+        let before = std::mem::replace(&mut self.state.model, next);
+        let changed = self.store_and_apply(&before, namespaces).await;
+        if changed.is_err() {
+            // What was given out is not given out again: the kernel may have seen it.
+            let counters = self.state.model.counters.clone();
+            self.state.model = Model { counters, ..before };
+            self.store.save(&self.state).context("and the state before could not be stored again")?;
+            self.update_reserved_ports().context("and the reserved ports could not be set back")?;
+        }
+        self.readers.publish(self.take_snapshot());
+        changed
+    }
+
+    async fn store_and_apply(&mut self, before: &Model, namespaces: &Namespaces) -> Result<(), Failure> {
+        self.store.save(&self.state)?;
+        let ports_change = port_set(before) != port_set(&self.state.model);
+        let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, namespaces).await?;
+        for problem in problems {
+            tracing::warn!("removed, but not completely; it is tried again: {problem:#}");
+        }
+        if ports_change {
+            self.update_reserved_ports()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps published ports from being taken for outgoing connections, next to the user's own list.
+    fn update_reserved_ports(&mut self) -> anyhow::Result<()> {
+        let ours = port_set(&self.state.model);
+        let Some(mut reserved) = self.state.remembered.reserved_ports.clone() else { return Ok(()) };
+        reserved.update(&ours)?;
+        if self.state.remembered.reserved_ports.as_ref() != Some(&reserved) {
+            self.state.remembered.reserved_ports = Some(reserved);
+            self.store.save(&self.state)?;
+        }
+        Ok(())
+    }
+
+    fn take_snapshot(&self) -> Snapshot {
+        Snapshot {
+            model: self.state.model.clone(),
+            devices: self.actual.devices.clone(),
+            uplinks: self.uplinks.clone(),
+            config: self.config.clone(),
+        }
+    }
+}

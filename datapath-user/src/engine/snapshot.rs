@@ -1,0 +1,19 @@
+//! What readers see.
+
+use crate::config::Config;
+use crate::kernel::netlink::UplinkInterface;
+use crate::model::Model;
+use crate::plan::Devices;
+
+/// The state after a request.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Desired state, which is the actual one too.
+    pub model: Model,
+    /// Devices.
+    pub devices: Devices,
+    /// Uplinks.
+    pub uplinks: Vec<UplinkInterface>,
+    /// How the daemon was started.
+    pub config: Config,
+}

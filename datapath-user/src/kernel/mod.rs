@@ -1,0 +1,37 @@
+//! The kernel: the one layer that touches it. Programs and their attachment, maps, links, namespaces, sysctls, port
+//! reservations and feature probes. Nothing here decides anything: `apply` says what to do and in which order.
+//!
+//! - [`bpf`]: the few bpf(2) calls that aya lacks, as safe functions.
+//! - [`programs`]: opening the datapath, attaching and detaching programs; [`cleanup`] takes everything away.
+//! - [`tables`]: typed access to every map; [`flows`] and [`events`] for the two that are read in other ways.
+//! - [`netlink`], [`netns`], [`sysctl`], [`reservation`], [`probes`]: what else of the kernel the daemon needs.
+
+pub mod bpf;
+pub mod cleanup;
+pub mod clsact;
+pub mod events;
+pub mod flows;
+pub mod foreign;
+pub mod map;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+pub mod netlink;
+pub mod netns;
+#[cfg(test)]
+mod open_tests;
+pub mod pins;
+pub mod port_owner;
+pub mod probes;
+pub mod programs;
+pub mod reservation;
+pub mod reserved_ports;
+#[cfg(test)]
+mod scratch;
+pub mod subnets;
+pub mod sysctl;
+pub mod tables;
+pub mod tcx;
+
+pub use cleanup::remove_everything;
+pub use programs::{Attach, Datapath, Mode, Options};
+pub use tables::Tables;

@@ -1,0 +1,74 @@
+//! Requests against a namespace of the test's own.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{GatewayPair, Netlink, UplinkRule, Watch, uplinks};
+use crate::kernel::scratch;
+
+fn pair() -> GatewayPair {
+    GatewayPair {
+        name: "kt-gw".into(),
+        far_name: "kt-gw-far".into(),
+        mac: [2, 0, 0, 0, 0, 1],
+        far_mac: [2, 0, 0, 0, 0, 2],
+        mtu: 1_420,
+    }
+}
+
+#[test]
+fn gateway_pairs_come_and_go() {
+    scratch::in_namespace_async(async || {
+        let netlink = Netlink::open().expect("a socket");
+        let (near, far) = netlink.create_gateway_pair(&pair()).await.expect("new");
+        let link = netlink.link(near).await.expect("readable").expect("there");
+        assert_eq!((link.name.as_str(), link.mac, link.mtu, link.up), ("kt-gw", Some(pair().mac), 1_420, false));
+        assert_eq!((link.kind.as_deref(), link.hardware, link.peer_index), (Some("veth"), 1, Some(far)));
+        let error = netlink.create_gateway_pair(&pair()).await.expect_err("taken");
+        assert!(error.to_string().contains("already exists"), "{error:#}");
+
+        for address in ["10.5.0.1/24", "fd00:5::1/64"] {
+            let address = address.parse().expect("a literal");
+            netlink.add_address(near, address).await.expect("new");
+            netlink.add_address(near, address).await.expect("there already");
+        }
+        netlink.set_up(near).await.expect("up");
+        netlink.set_up(far).await.expect("up");
+        let addresses = netlink.addresses().await.expect("readable");
+        let of_pair = addresses.iter().filter(|address| address.ifindex == near);
+        assert!(of_pair.clone().any(|address| address.address.is_ipv4() && address.is_global()));
+        assert!(of_pair.clone().any(|address| address.address.is_ipv6() && address.usable && address.prefix == 64));
+        let rule = UplinkRule { own_prefix: "other-", names: &[], adopted_bridges: &[] };
+        let links = netlink.links().await.expect("readable");
+        assert_eq!(uplinks(&links, &addresses, &rule).len(), 1);
+        assert!(uplinks(&links, &addresses, &UplinkRule { own_prefix: "kt-", ..rule }).is_empty());
+
+        netlink.delete_address(near, "10.5.0.1/24".parse().expect("a literal")).await.expect("deleted");
+        netlink.delete_address(near, "10.5.0.1/24".parse().expect("a literal")).await.expect("missing is no error");
+        netlink.delete_link_named("kt-gw").await.expect("deleted");
+        netlink.delete_link_named("kt-gw").await.expect("missing is no error");
+        netlink.delete_link(near).await.expect("missing is no error");
+        assert!(netlink.link(far).await.expect("readable").is_none());
+    });
+}
+
+#[test]
+fn changes_are_told_even_after_an_overrun() {
+    scratch::in_namespace_async(async || {
+        const SOON: Duration = Duration::from_secs(5);
+        let netlink = Netlink::open().expect("a socket");
+        let mut watch = Watch::open().expect("a socket");
+        assert!(timeout(Duration::from_millis(50), watch.changed()).await.is_err(), "nothing has changed");
+        let (near, _) = netlink.create_gateway_pair(&pair()).await.expect("new");
+        timeout(SOON, watch.changed()).await.expect("told").expect("works");
+        // Many more messages than the socket has room for, unread.
+        for round in 0..1_500_u32 {
+            netlink.set_mtu(near, 1_400 + round % 2).await.expect("set");
+        }
+        timeout(SOON, watch.changed()).await.expect("told").expect("an overrun is no error");
+        while timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
+        netlink.delete_link(near).await.expect("deleted");
+        timeout(SOON, watch.changed()).await.expect("told").expect("works");
+    });
+}

@@ -1,0 +1,287 @@
+//! The datapath as a whole: programs loaded, maps adopted or made, hooks.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use datapath_common::abi::{Program, Settings, map};
+use serde::{Deserialize, Serialize};
+
+use super::events::Events;
+use super::flows::Flows;
+use super::netlink::{Direction, Netlink};
+use super::pins::Found;
+use super::tables::Tables;
+use super::{bpf, clsact, pins, tcx};
+
+/// How the user wants programs attached.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attach {
+    /// tcx where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// tcx or nothing.
+    Tcx,
+    /// clsact, even where the kernel has tcx.
+    Clsact,
+}
+
+impl FromStr for Attach {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "tcx" => Ok(Self::Tcx),
+            "clsact" => Ok(Self::Clsact),
+            _ => bail!("`{text}` is no way to attach; use auto, tcx or clsact"),
+        }
+    }
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Links in ordered chains.
+    Tcx,
+    /// Filters of a clsact qdisc.
+    Clsact,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+impl Attach {
+    /// The mode on this kernel. An error names what is missing; nothing has been changed then (F10).
+    pub fn choose(self) -> Result<Mode> {
+        let has_tcx = || bpf::has_tcx().context("the kernel cannot be asked for tcx; the daemon needs root");
+        match self {
+            Self::Clsact => Ok(Mode::Clsact),
+            Self::Auto => Ok(if has_tcx()? { Mode::Tcx } else { Mode::Clsact }),
+            Self::Tcx if has_tcx()? => Ok(Mode::Tcx),
+            Self::Tcx => bail!(
+                "this kernel has no tcx, which came with Linux 6.6; start with `--attach clsact` or `--attach auto`"
+            ),
+        }
+    }
+}
+
+/// Where in the chain of a device's programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Ahead of everybody: nobody else may pass a container's packet.
+    First,
+    /// Behind everybody: the host's own filters come first.
+    Last,
+}
+
+/// Where a program belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// The program's name in the object.
+    pub name: &'static str,
+    /// Which way packets go.
+    pub direction: TcAttachType,
+    /// Where in the chain.
+    pub place: Place,
+}
+
+impl Hook {
+    /// The hook of a program.
+    pub fn of(program: Program) -> Self {
+        use TcAttachType::{Egress, Ingress};
+        let (name, direction, place) = match program {
+            Program::FromContainer => ("from_container", Ingress, Place::First),
+            Program::ToContainer => ("to_container", Egress, Place::First),
+            Program::FromHost => ("from_host", Egress, Place::First),
+            Program::FromUplink => ("from_uplink", Ingress, Place::Last),
+            Program::ToUplink => ("to_uplink", Egress, Place::Last),
+            Program::FromLoopback => ("from_loopback", Egress, Place::Last),
+        };
+        Self { name, direction, place }
+    }
+
+    /// The direction as filters are asked for.
+    pub fn netlink_direction(&self) -> Direction {
+        match self.direction {
+            TcAttachType::Ingress => Direction::Ingress,
+            _ => Direction::Egress,
+        }
+    }
+}
+
+/// The present name of a device.
+pub fn device_name(ifindex: u32) -> Result<String> {
+    let name = nix::net::if_::if_indextoname(ifindex).with_context(|| format!("there is no device {ifindex}"))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// How to open the datapath.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where maps and links are pinned.
+    pub pin_dir: PathBuf,
+    /// How to attach.
+    pub attach: Attach,
+    /// Load-time settings.
+    pub settings: Settings,
+}
+
+/// The loaded programs and their maps.
+#[derive(Debug)]
+pub struct Datapath {
+    pin_dir: PathBuf,
+    mode: Mode,
+    programs: Mutex<Ebpf>,
+    tables: Tables,
+    flows: Flows,
+}
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DATAPATH_BPF_OBJECT"));
+
+impl Datapath {
+    /// Loads the programs, with the maps of an earlier daemon or with new ones. Attaches nothing; what an earlier
+    /// daemon attached runs on with its programs until [`attach`](Self::attach) replaces them one by one.
+    ///
+    /// Blocks while the kernel verifies.
+    pub fn open(options: Options) -> Result<Self> {
+        Self::open_object(options, OBJECT)
+    }
+
+    /// Opens with another object than the embedded one.
+    pub fn open_object(options: Options, object: &[u8]) -> Result<Self> {
+        let Options { pin_dir, attach, settings } = options;
+        #[cfg(feature = "mutants")]
+        let settings = super::mutant::chosen(settings)?;
+        let mode = attach.choose()?;
+        pins::prepare(&pin_dir)?;
+        let found = pins::examine(&pin_dir, settings.flow_capacity)?;
+        let opened = load(&pin_dir, &settings, object).and_then(|programs| {
+            let tables = Tables::open(&pin_dir)?;
+            let flows = Flows::open(&pin_dir)?;
+            pins::stamp_version(&pin_dir)?;
+            Ok((programs, tables, flows))
+        });
+        match opened {
+            Ok((programs, tables, flows)) => Ok(Self { pin_dir, mode, programs: Mutex::new(programs), tables, flows }),
+            Err(error) if found == Found::Nothing => Err(match pins::remove_maps(&pin_dir) {
+                Ok(_) => error,
+                Err(undo) => error.context(format!("and the new maps could not be removed: {undo:#}")),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How programs are attached.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The flows.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// A reader of drop events; at most one at a time. Needs a tokio runtime.
+    pub fn events(&self) -> Result<Events> {
+        Events::open(&self.pin_dir)
+    }
+
+    /// Attaches a program to a device of the host. Where it is attached already, the new program takes the old one's
+    /// place in one step; where it is attached in the other mode, that ends only when the new one is in place.
+    pub fn attach(&self, program: Program, ifindex: u32) -> Result<()> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let hook = Hook::of(program);
+        let classifier: &mut SchedClassifier = programs
+            .program_mut(hook.name)
+            .with_context(|| format!("the object has no program {}", hook.name))?
+            .try_into()?;
+        let attached = match self.mode {
+            Mode::Tcx => {
+                tcx::attach(&self.pin_dir, classifier, program, ifindex).and_then(|()| clsact::detach(program, ifindex))
+            }
+            Mode::Clsact => clsact::attach(&self.pin_dir, classifier, program, ifindex)
+                .and_then(|()| tcx::detach(&self.pin_dir, program, ifindex)),
+        };
+        attached.map(drop).with_context(|| format!("{} cannot be attached to device {ifindex}", hook.name))
+    }
+
+    /// Detaches a program from a device. It need not be attached, and the device need not exist any more.
+    pub fn detach(&self, program: Program, ifindex: u32) -> Result<()> {
+        let link = tcx::detach(&self.pin_dir, program, ifindex);
+        let filter = match self.mode {
+            Mode::Clsact => clsact::detach(program, ifindex),
+            Mode::Tcx => Ok(false),
+        };
+        link.and(filter).map(drop)
+    }
+
+    /// Every hook where a program of ours is attached, with its device.
+    pub async fn attached(&self, netlink: &Netlink) -> Result<Vec<(Program, u32)>> {
+        match self.mode {
+            Mode::Tcx => {
+                let links = tcx::attached(&self.pin_dir)?.into_iter().filter(|link| link.alive);
+                Ok(links.map(|link| (link.program, link.ifindex)).collect())
+            }
+            Mode::Clsact => clsact::attached(netlink).await,
+        }
+    }
+
+    /// Removes the pins of links whose devices are gone. Says how many.
+    pub fn sweep_links(&self) -> Result<usize> {
+        let dead: Vec<_> = tcx::attached(&self.pin_dir)?.into_iter().filter(|link| !link.alive).collect();
+        for link in &dead {
+            tcx::detach(&self.pin_dir, link.program, link.ifindex)?;
+        }
+        for name in pins::names_in(&pins::qdiscs(&self.pin_dir))? {
+            let gone = name.parse().is_ok_and(|ifindex| device_name(ifindex).is_err());
+            if gone {
+                std::fs::remove_dir(pins::qdiscs(&self.pin_dir).join(name))?;
+            }
+        }
+        Ok(dead.len())
+    }
+
+    /// Where maps and links are pinned.
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+}
+
+/// Loads the object and every program in it.
+fn load(pin_dir: &Path, settings: &Settings, object: &[u8]) -> Result<Ebpf> {
+    ensure!(settings.flow_capacity > 0, "there must be room for one flow at least");
+    let keys = settings.flow_capacity.checked_mul(2).context("flow_capacity is too large")?;
+    let mut programs = EbpfLoader::new()
+        // Why a program was refused, without the state at each of a million instructions.
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .default_map_pin_directory(pin_dir)
+        .map_max_entries(map::FLOWS, settings.flow_capacity)
+        .map_max_entries(map::FLOW_BY_KEY, keys)
+        .override_global(map::SETTINGS, settings, true)
+        .load(object)
+        .context("the maps cannot be made; see `datapath doctor`")?;
+    for (_, name) in Program::ALL {
+        let classifier: &mut SchedClassifier =
+            programs.program_mut(name).with_context(|| format!("the object has no program {name}"))?.try_into()?;
+        classifier.load().with_context(|| format!("the kernel refuses the program {name}"))?;
+    }
+    Ok(programs)
+}

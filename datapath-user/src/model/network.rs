@@ -1,0 +1,324 @@
+//! Networks: validation, creation and removal.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::allocate::{free_subnet, next_address, number, overlap, usable_range};
+use super::counters::next_in_round;
+use super::{Host, Mac, Model, Refusal, check_name};
+
+/// Ids of networks are below this: entries of the `NETWORKS` map, and half of a `NETWORK_MEMBERS` key.
+const NETWORK_LIMIT: u32 = 4_096;
+
+/// MTU of networks created without `--mtu`: Ethernet's.
+const DEFAULT_MTU: u32 = 1_500;
+
+/// Whether what a network's published ports reach is translated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayMode {
+    /// Published ports are reached at addresses of the host.
+    #[default]
+    Nat,
+    /// Containers are reached at their own addresses.
+    Routed,
+}
+
+/// One network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its number in the maps, 1 and up.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// At most one subnet of each IP version.
+    pub subnets: Vec<IpNet>,
+    /// The host's address on each subnet, in the same order.
+    pub gateways: Vec<IpAddr>,
+    /// Translated or routed.
+    pub gateway_mode: GatewayMode,
+    /// Nothing in or out.
+    pub internal: bool,
+    /// Endpoints may talk to each other.
+    pub icc: bool,
+    /// What leaves by an uplink takes an address of the uplink.
+    pub masquerade: bool,
+    /// Largest IP packet.
+    pub mtu: u32,
+    /// MAC address of the gateway device.
+    pub mac: Mac,
+    /// MAC address of the far end of the gateway device's pair.
+    pub far_mac: Mac,
+    /// Last address given out, for each subnet.
+    pub last_given: Vec<Option<IpAddr>>,
+}
+
+impl Network {
+    /// Name of the gateway device on the host.
+    #[must_use]
+    pub fn device(&self) -> String {
+        format!("{}g{}", crate::DEVICE_PREFIX, self.id)
+    }
+
+    /// Name of the far end of the gateway device's pair.
+    #[must_use]
+    pub fn far_device(&self) -> String {
+        format!("{}x{}", crate::DEVICE_PREFIX, self.id)
+    }
+
+    /// Whether it has an IPv6 subnet.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_)))
+    }
+
+    /// Whether it has an IPv4 subnet.
+    #[must_use]
+    pub fn has_ipv4(&self) -> bool {
+        self.subnets.iter().any(|subnet| matches!(subnet, IpNet::V4(_)))
+    }
+
+    /// Gateway addresses with the prefix of their subnets.
+    pub fn gateway_prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.subnets.iter().zip(&self.gateways).filter_map(|(subnet, gateway)| IpNet::new(*gateway, subnet.prefix_len()).ok())
+    }
+}
+
+/// What `network create` asks for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRequest {
+    /// Its name.
+    pub name: String,
+    /// Subnets; none: one is chosen.
+    #[serde(default)]
+    pub subnets: Vec<IpNet>,
+    /// Whether to add a random IPv6 subnet.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// The host's addresses; none: the first of each subnet.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+    /// Translated or routed.
+    #[serde(default)]
+    pub gateway_mode: GatewayMode,
+    /// Nothing in or out.
+    #[serde(default)]
+    pub internal: bool,
+    /// Endpoints may not talk to each other.
+    #[serde(default)]
+    pub no_icc: bool,
+    /// Addresses are not translated on the way out.
+    #[serde(default)]
+    pub no_masquerade: bool,
+    /// Learn source MAC addresses.
+    #[serde(default)]
+    pub learning: bool,
+    /// Seconds after which a learnt MAC address is forgotten.
+    #[serde(default)]
+    pub ageing: Option<u32>,
+    /// Largest IP packet.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+impl Model {
+    /// Adds a network. `ula` is the subnet that `ipv6` adds.
+    ///
+    /// # Errors
+    /// When anything of the request is wrong or in the way of what exists.
+    pub fn create_network(&mut self, request: &NetworkRequest, ula: IpNet, host: &Host) -> Result<Network, Refusal> {
+        check_name("network", &request.name)?;
+        if self.networks.contains_key(&request.name) {
+            return Err(Refusal::conflict(
+                format!("network {} exists already", request.name),
+                "choose another name, or remove it with `datapath network rm`",
+            ));
+        }
+        if request.learning || request.ageing.is_some() {
+            return Err(Refusal::invalid(
+                "networks that learn MAC addresses (--learning, --ageing) are not in this version",
+                "create the network without these options",
+            ));
+        }
+        let subnets = self.choose_subnets(request, ula, host)?;
+        let gateways = choose_gateways(&subnets, &request.gateways)?;
+        let mtu = check_mtu(request.mtu.unwrap_or(DEFAULT_MTU), &subnets)?;
+        let id = next_in_round(self.counters.network, NETWORK_LIMIT, |id| self.network_of_id(id).is_some()).ok_or_else(|| {
+            Refusal::conflict(format!("there are {} networks, the most there can be", NETWORK_LIMIT - 1), "remove one first")
+        })?;
+        self.counters.network = id;
+        let network = Network {
+            id,
+            name: request.name.clone(),
+            last_given: vec![None; subnets.len()],
+            subnets,
+            gateways,
+            gateway_mode: request.gateway_mode,
+            internal: request.internal,
+            icc: !request.no_icc,
+            masquerade: !request.no_masquerade && request.gateway_mode == GatewayMode::Nat,
+            mtu,
+            mac: self.counters.next_mac()?,
+            far_mac: self.counters.next_mac()?,
+        };
+        self.networks.insert(network.name.clone(), network.clone());
+        Ok(network)
+    }
+
+    /// Removes a network.
+    ///
+    /// # Errors
+    /// When there is none of this name, or something is attached or published to it.
+    pub fn remove_network(&mut self, name: &str) -> Result<Network, Refusal> {
+        let network = self.network(name)?.clone();
+        let attached: Vec<_> = self.endpoints_on(name).map(|endpoint| endpoint.name.as_str()).collect();
+        if !attached.is_empty() {
+            return Err(Refusal::conflict(
+                format!("network {name} has {} attached: {}", count(attached.len(), "endpoint"), some_of(&attached)),
+                format!("detach first, as in `datapath detach {} --network {name}`", attached[0]),
+            ));
+        }
+        if let Some(publication) = self.publications.values().find(|p| p.network.as_deref() == Some(name)) {
+            return Err(Refusal::conflict(
+                format!("port {} is published to {} on network {name}", publication.describe(), publication.endpoint),
+                format!("unpublish it first: `datapath unpublish {}`", publication.describe()),
+            ));
+        }
+        self.networks.remove(name);
+        Ok(network)
+    }
+
+    fn choose_subnets(&self, request: &NetworkRequest, ula: IpNet, host: &Host) -> Result<Vec<IpNet>, Refusal> {
+        let mut subnets = request.subnets.clone();
+        for (position, subnet) in subnets.iter().enumerate() {
+            check_subnet(subnet)?;
+            if subnets[..position].iter().any(|other| is_v4(other) == is_v4(subnet)) {
+                return Err(Refusal::invalid(
+                    format!("{subnet} is a second subnet of the same IP version"),
+                    "give at most one IPv4 and one IPv6 subnet",
+                ));
+            }
+            self.check_free(subnet, host)?;
+        }
+        if subnets.is_empty() {
+            let free = free_subnet(|candidate| {
+                self.check_free(candidate, host).is_err() || host.routes.iter().any(|route| overlap(route, candidate))
+            });
+            subnets.push(free.ok_or_else(|| {
+                Refusal::conflict("no free /24 is left in 10.208.0.0/12", "give one with --subnet, such as --subnet 172.30.5.0/24")
+            })?);
+        }
+        if request.ipv6 && subnets.iter().all(is_v4) {
+            self.check_free(&ula, host)?;
+            subnets.push(ula);
+        }
+        subnets.sort_by_key(|subnet| !is_v4(subnet));
+        Ok(subnets)
+    }
+
+    fn check_free(&self, subnet: &IpNet, host: &Host) -> Result<(), Refusal> {
+        for network in self.networks.values() {
+            if let Some(theirs) = network.subnets.iter().find(|theirs| overlap(theirs, subnet)) {
+                return Err(Refusal::conflict(
+                    format!("subnet {subnet} overlaps {theirs} of network {}", network.name),
+                    "choose another subnet, or leave out --subnet to have a free one chosen",
+                ));
+            }
+        }
+        if let Some((theirs, interface)) = host.addresses.iter().find(|(theirs, _)| overlap(&theirs.trunc(), subnet)) {
+            return Err(Refusal::conflict(
+                format!("subnet {subnet} overlaps {theirs}, an address of this host (on {interface})"),
+                "choose another subnet, or leave out --subnet to have a free one chosen",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn is_v4(subnet: &IpNet) -> bool {
+    matches!(subnet, IpNet::V4(_))
+}
+
+fn check_subnet(subnet: &IpNet) -> Result<(), Refusal> {
+    if subnet.trunc() != *subnet {
+        return Err(Refusal::invalid(
+            format!("{subnet} is an address, not a subnet"),
+            format!("write {}, and the host's address with --gateway", subnet.trunc()),
+        ));
+    }
+    if usable_range(*subnet).is_none() {
+        return Err(Refusal::invalid(
+            format!("subnet {subnet} has no room for a gateway and an endpoint"),
+            "use /30 or wider for IPv4, /126 or wider for IPv6",
+        ));
+    }
+    let widest = if is_v4(subnet) { 8 } else { 16 };
+    if subnet.prefix_len() < widest {
+        return Err(Refusal::invalid(format!("subnet {subnet} is wider than /{widest}"), "use a narrower one"));
+    }
+    let special = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/16", "fe80::/10", "ff00::/8"];
+    if let Some(reserved) = special.iter().find(|text| text.parse().is_ok_and(|range: IpNet| overlap(&range, subnet))) {
+        return Err(Refusal::invalid(
+            format!("subnet {subnet} is in {reserved}, which is reserved"),
+            "choose a private one, such as 10.5.0.0/24 or fd00:5::/64",
+        ));
+    }
+    Ok(())
+}
+
+fn choose_gateways(subnets: &[IpNet], requested: &[IpAddr]) -> Result<Vec<IpAddr>, Refusal> {
+    for (position, gateway) in requested.iter().enumerate() {
+        let Some(subnet) = subnets.iter().find(|subnet| subnet.contains(gateway)) else {
+            return Err(Refusal::invalid(
+                format!("gateway {gateway} is in no subnet of the network"),
+                format!("choose an address in {}", subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")),
+            ));
+        };
+        if !is_usable(*subnet, *gateway) {
+            return Err(Refusal::invalid(
+                format!("gateway {gateway} is the network, broadcast or an anycast address of {subnet}"),
+                "choose another address of the subnet",
+            ));
+        }
+        if requested[..position].iter().any(|other| subnet.contains(other)) {
+            return Err(Refusal::invalid(format!("subnet {subnet} has two gateways"), "give one for each subnet"));
+        }
+    }
+    let chosen = subnets.iter().filter_map(|subnet| {
+        let given = requested.iter().find(|gateway| subnet.contains(*gateway));
+        given.copied().or_else(|| next_address(*subnet, None, |_| false))
+    });
+    Ok(chosen.collect())
+}
+
+/// Whether a gateway or endpoint of the subnet may have this address.
+pub(super) fn is_usable(subnet: IpNet, address: IpAddr) -> bool {
+    let number = number(address);
+    subnet.contains(&address) && usable_range(subnet).is_some_and(|(first, last)| (first..=last).contains(&number))
+}
+
+fn check_mtu(mtu: u32, subnets: &[IpNet]) -> Result<u32, Refusal> {
+    // RFC 791 section 3.2 and RFC 8200 section 5: what every IPv4 and IPv6 link must carry.
+    let least = if subnets.iter().all(is_v4) { 68 } else { 1_280 };
+    if !(least..=65_535).contains(&mtu) {
+        let version = if least == 68 { "IPv4" } else { "IPv6" };
+        return Err(Refusal::invalid(
+            format!("MTU {mtu} is not between {least} and 65535, as a network with {version} needs"),
+            "choose one in this range, or leave out --mtu",
+        ));
+    }
+    Ok(mtu)
+}
+
+/// `1 endpoint`, `2 endpoints`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn some_of(names: &[&str]) -> String {
+    let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
+}

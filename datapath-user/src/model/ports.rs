@@ -1,0 +1,198 @@
+//! Publishing and unpublishing.
+
+use super::counters::next_in_round;
+use super::publication::{claimed_addresses, describe_host};
+use super::{Endpoint, GatewayMode, HostPorts, Model, PortRange, PortSpec, Publication, Refusal, Target, UnpublishSpec};
+
+/// Indices of publications are below this: entries of the `PUBLICATIONS` map.
+const PUBLICATION_LIMIT: u32 = 65_536;
+
+/// Ports that are chosen where the user leaves the choice: the dynamic ones (RFC 6335 section 6).
+const CHOSEN_PORTS: PortRange = PortRange { first: 49_152, last: 65_535 };
+
+impl Model {
+    /// Adds a publication. Where the host ports are left open, `refused` are those not to choose: the host uses them.
+    ///
+    /// # Errors
+    /// When the ports are taken, or the endpoint cannot have them published.
+    pub fn publish(
+        &mut self,
+        spec: &PortSpec,
+        endpoint: &str,
+        network: Option<&str>,
+        refused: &[u16],
+    ) -> Result<Publication, Refusal> {
+        let target = self.publishable(spec, endpoint, network)?;
+        let host = match spec.host {
+            HostPorts::Given(ports) => ports,
+            HostPorts::Any => self.choose_ports(spec, refused)?,
+        };
+        if let Some(other) = self.owner_of_ports(spec, host) {
+            let on = other.target.as_ref().map_or("waiting for it".to_owned(), |target| format!("network {}", target.network));
+            return Err(Refusal::conflict(
+                format!("port {} is already published by {} ({on})", other.describe(), other.endpoint),
+                "unpublish it or choose another host port",
+            ));
+        }
+        self.check_routed(spec, &target)?;
+        let index =
+            next_in_round(self.counters.publication, PUBLICATION_LIMIT, |index| self.publications.contains_key(&index))
+                .ok_or_else(|| {
+                    Refusal::conflict(
+                        format!("there are {} publications, the most there can be", PUBLICATION_LIMIT - 1),
+                        "unpublish one first, or publish ranges",
+                    )
+                })?;
+        self.counters.publication = index;
+        let publication = Publication {
+            index,
+            generation: self.counters.next_generation()?,
+            host_ip: spec.host_ip,
+            host,
+            container: spec.container,
+            protocol: spec.protocol,
+            endpoint: endpoint.to_owned(),
+            network: network.map(str::to_owned),
+            target: Some(target),
+        };
+        self.publications.insert(index, publication.clone());
+        Ok(publication)
+    }
+
+    /// Removes a publication.
+    ///
+    /// # Errors
+    /// When there is none like this.
+    pub fn unpublish(&mut self, spec: &UnpublishSpec) -> Result<Publication, Refusal> {
+        let exact = self
+            .publications
+            .values()
+            .find(|p| p.host_ip == spec.host_ip && p.host == spec.host && p.protocol == spec.protocol)
+            .map(|p| p.index);
+        if let Some(publication) = exact.and_then(|index| self.publications.remove(&index)) {
+            return Ok(publication);
+        }
+        let what = format!("port {} is not published", describe_host(spec.host_ip, spec.host, spec.protocol));
+        let near = self.publications.values().find(|p| p.host.meets(spec.host) && p.protocol == spec.protocol);
+        Err(match near {
+            Some(near) => Refusal::not_found(
+                format!("{what}, but {} is (by {})", near.describe(), near.endpoint),
+                format!("name it as a whole: `datapath unpublish {}`", near.describe()),
+            ),
+            None => Refusal::not_found(what, "`datapath port ls` shows what is"),
+        })
+    }
+
+    /// Has each publication lead to the endpoint that now has its name, with a new generation where that is another one.
+    pub(super) fn retarget_publications(&mut self) -> Result<(), Refusal> {
+        let targets: Vec<_> = self
+            .publications
+            .values()
+            .map(|p| (p.index, self.target_of(&p.endpoint, p.network.as_deref()).map(|target| self.target_at(target))))
+            .collect();
+        for (index, target) in targets {
+            let Some(publication) = self.publications.get_mut(&index) else { continue };
+            if publication.target != target {
+                publication.generation = self.counters.next_generation()?;
+                publication.target = target;
+            }
+        }
+        Ok(())
+    }
+
+    /// The endpoint of that name on that network, or on the first one that is not internal.
+    fn target_of(&self, endpoint: &str, network: Option<&str>) -> Option<&Endpoint> {
+        self.endpoints_named(endpoint).into_iter().find(|candidate| {
+            let internal = self.networks.get(&candidate.network).is_none_or(|network| network.internal);
+            !internal && network.is_none_or(|network| candidate.network == network)
+        })
+    }
+
+    fn publishable(&self, spec: &PortSpec, endpoint: &str, network: Option<&str>) -> Result<Target, Refusal> {
+        let named = self.endpoints_named(endpoint);
+        let first = named.first().ok_or_else(|| Refusal::no_endpoint(endpoint))?;
+        if let Some(network) = network {
+            let network = self.network(network)?;
+            if !named.iter().any(|candidate| candidate.network == network.name) {
+                return Err(Refusal::not_found(
+                    format!("endpoint {endpoint} is not on network {}", network.name),
+                    format!("it is on {}", named.iter().map(|e| e.network.as_str()).collect::<Vec<_>>().join(", ")),
+                ));
+            }
+        }
+        let target = self.target_of(endpoint, network).ok_or_else(|| {
+            Refusal::conflict(
+                format!("network {} is internal, nothing outside reaches {endpoint}", network.unwrap_or(&first.network)),
+                "attach it to a network that is not internal too",
+            )
+        })?;
+        let missing = match spec.host_ip {
+            Some(std::net::IpAddr::V4(_)) if target.ipv4.is_none() => Some("IPv4"),
+            Some(std::net::IpAddr::V6(_)) if target.ipv6.is_none() => Some("IPv6"),
+            _ => None,
+        };
+        match missing {
+            Some(version) => Err(Refusal::conflict(
+                format!("endpoint {endpoint} has no {version} address on network {}", target.network),
+                "publish on a host address of the other IP version, or attach it to a network with both",
+            )),
+            None => Ok(self.target_at(target)),
+        }
+    }
+
+    fn owner_of_ports(&self, spec: &PortSpec, host: PortRange) -> Option<&Publication> {
+        self.publications.values().find(|other| {
+            other.protocol == spec.protocol
+                && other.host.meets(host)
+                && other.claimed().any(|address| claimed_addresses(spec.host_ip).any(|own| own == address))
+        })
+    }
+
+    fn choose_ports(&mut self, spec: &PortSpec, refused: &[u16]) -> Result<PortRange, Refusal> {
+        let length = u16::try_from(spec.container.count() - 1).unwrap_or(u16::MAX);
+        let begin = self.counters.host_port.clamp(CHOSEN_PORTS.first, CHOSEN_PORTS.last);
+        let firsts = (begin..=CHOSEN_PORTS.last).chain(CHOSEN_PORTS.first..begin);
+        let ranges = firsts.filter_map(|first| {
+            let last = first.checked_add(length)?;
+            Some(PortRange { first, last })
+        });
+        let free = ranges.into_iter().find(|range| {
+            !refused.iter().any(|port| range.meets(PortRange::one(*port))) && self.owner_of_ports(spec, *range).is_none()
+        });
+        let free = free.ok_or_else(|| {
+            Refusal::conflict(
+                format!("no {} free host ports in a row are left in {CHOSEN_PORTS}", spec.container.count()),
+                "name the host ports",
+            )
+        })?;
+        self.counters.host_port = free.last.checked_add(1).unwrap_or(CHOSEN_PORTS.first);
+        Ok(free)
+    }
+
+    /// Where the gateway mode is routed, a container's port is reached as it is, and so is published once.
+    fn check_routed(&self, spec: &PortSpec, target: &Target) -> Result<(), Refusal> {
+        let same = |other: &&Publication| {
+            let there = other.target.as_ref().is_some_and(|other| other.generation == target.generation);
+            there && other.protocol == spec.protocol && other.container.meets(spec.container)
+        };
+        match self.publications.values().find(same).filter(|_| target.routed) {
+            Some(other) => Err(Refusal::conflict(
+                format!("container port {}/{} of {} is published already", other.container, other.protocol, other.endpoint),
+                "nothing more is to be done: on a routed network it is reached at the container's own address",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn target_at(&self, endpoint: &Endpoint) -> Target {
+        let network = self.networks.get(&endpoint.network);
+        Target {
+            index: endpoint.index,
+            generation: endpoint.generation,
+            network: endpoint.network.clone(),
+            ipv4: endpoint.ipv4,
+            ipv6: endpoint.ipv6,
+            routed: network.is_some_and(|network| network.gateway_mode == GatewayMode::Routed),
+        }
+    }
+}

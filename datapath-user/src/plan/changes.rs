@@ -1,0 +1,225 @@
+//! The changes that lead from one content of the maps to another.
+
+use std::collections::{BTreeMap, HashSet};
+
+use datapath_common::abi::{Address, Endpoint, Network, Publication, PublishedKey};
+use ipnet::IpNet;
+
+use super::Contents;
+
+/// One change of the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Zero what the programs counted of an endpoint: its index has a new owner.
+    ZeroUsage(u32),
+    /// Write an endpoint.
+    SetEndpoint(u32, Endpoint),
+    /// Zero an endpoint.
+    ClearEndpoint(u32),
+    /// An interface belongs to an endpoint.
+    SetIfindex(u32, u32),
+    /// An interface belongs to nobody.
+    RemoveIfindex(u32),
+    /// An address of a network belongs to an endpoint or the gateway.
+    SetAddress(u32, Address, u32),
+    /// An address of a network belongs to nobody.
+    RemoveAddress(u32, Address),
+    /// A MAC address of a network belongs to an endpoint or the gateway.
+    SetMac(u32, [u8; 6], u32),
+    /// A MAC address of a network belongs to nobody.
+    RemoveMac(u32, [u8; 6]),
+    /// Write a network.
+    SetNetwork(u32, Network),
+    /// Zero a network.
+    ClearNetwork(u32),
+    /// An interface is the gateway device of a network.
+    SetGateway(u32, u32),
+    /// An interface is no gateway device.
+    RemoveGateway(u32),
+    /// Flooding of a network reaches an endpoint: network, position, ifindex.
+    SetMember(u32, u32, u32),
+    /// A position is no longer used.
+    RemoveMember(u32, u32),
+    /// A subnet belongs to a network.
+    SetSubnet(IpNet, u32),
+    /// A subnet belongs to no network.
+    RemoveSubnet(IpNet),
+    /// Zero the hits of a publication: its index has a new owner.
+    ZeroHits(u32),
+    /// Write a publication.
+    SetPublication(u32, Publication),
+    /// Zero a publication.
+    ClearPublication(u32),
+    /// Keys lead to a publication.
+    Publish(u32, Vec<PublishedKey>),
+    /// Keys that led to a publication lead nowhere.
+    Unpublish(u32, Vec<PublishedKey>),
+}
+
+/// The changes from `actual` to `desired`. Their order is what makes every moment between right:
+///
+/// 1. keys of what goes are deleted: nothing new is found;
+/// 2. values are written before the keys that lead to them, and the count of a network's members between the
+///    positions that are added and those that are removed;
+/// 3. keys of what comes are written;
+/// 4. values of what has gone are zeroed.
+#[must_use]
+pub fn changes(desired: &Contents, actual: &Contents) -> Vec<Change> {
+    let mut plan = Vec::new();
+    remove_keys(desired, actual, &mut plan);
+    write_values(desired, actual, &mut plan);
+    write_keys(desired, actual, &mut plan);
+    clear_values(desired, actual, &mut plan);
+    plan
+}
+
+fn remove_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
+    let mut still_wanted: Option<HashSet<PublishedKey>> = None;
+    for (index, published) in &actual.publications {
+        let kept = desired.publications.get(index).map_or(&[][..], |kept| &kept.keys);
+        if kept == published.keys {
+            continue;
+        }
+        // A key that goes on to another publication is overwritten, not deleted.
+        let wanted = still_wanted
+            .get_or_insert_with(|| desired.publications.values().flat_map(|published| published.keys.iter().copied()).collect());
+        let leaving: Vec<_> = published.keys.iter().filter(|key| !wanted.contains(key)).copied().collect();
+        if !leaving.is_empty() {
+            plan.push(Change::Unpublish(*index, leaving));
+        }
+    }
+    let gone = |map: &BTreeMap<u32, u32>, kept: &BTreeMap<u32, u32>| -> Vec<u32> {
+        map.keys().filter(|key| !kept.contains_key(key)).copied().collect()
+    };
+    plan.extend(gone(&actual.by_ifindex, &desired.by_ifindex).into_iter().map(Change::RemoveIfindex));
+    let addresses = actual.by_address.keys().filter(|key| !desired.by_address.contains_key(key));
+    plan.extend(addresses.map(|(network, address)| Change::RemoveAddress(*network, *address)));
+    let macs = actual.by_mac.keys().filter(|key| !desired.by_mac.contains_key(key));
+    plan.extend(macs.map(|(network, mac)| Change::RemoveMac(*network, *mac)));
+    let subnets = actual.subnets.keys().filter(|key| !desired.subnets.contains_key(key));
+    plan.extend(subnets.map(|subnet| Change::RemoveSubnet(*subnet)));
+    plan.extend(gone(&actual.by_gateway, &desired.by_gateway).into_iter().map(Change::RemoveGateway));
+}
+
+fn write_values(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
+    for (index, value) in &desired.endpoints {
+        let present = actual.endpoints.get(index);
+        if present.is_none_or(|present| present.generation != value.generation) {
+            plan.push(Change::ZeroUsage(*index));
+        }
+        if present != Some(value) {
+            plan.push(Change::SetEndpoint(*index, *value));
+        }
+    }
+    for (index, published) in &desired.publications {
+        let present = actual.publications.get(index).map(|present| &present.value);
+        if present.is_none() {
+            plan.push(Change::ZeroHits(*index));
+        }
+        if present != Some(&published.value) {
+            plan.push(Change::SetPublication(*index, published.value));
+        }
+    }
+    for ((network, position), ifindex) in &desired.members {
+        if actual.members.get(&(*network, *position)) != Some(ifindex) {
+            plan.push(Change::SetMember(*network, *position, *ifindex));
+        }
+    }
+    for (id, value) in &desired.networks {
+        if actual.networks.get(id) != Some(value) {
+            plan.push(Change::SetNetwork(*id, *value));
+        }
+    }
+    let members = actual.members.keys().filter(|key| !desired.members.contains_key(key));
+    plan.extend(members.map(|(network, position)| Change::RemoveMember(*network, *position)));
+}
+
+fn write_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
+    for (ifindex, id) in &desired.by_gateway {
+        if actual.by_gateway.get(ifindex) != Some(id) {
+            plan.push(Change::SetGateway(*ifindex, *id));
+        }
+    }
+    for (subnet, id) in &desired.subnets {
+        if actual.subnets.get(subnet) != Some(id) {
+            plan.push(Change::SetSubnet(*subnet, *id));
+        }
+    }
+    for (ifindex, index) in &desired.by_ifindex {
+        if actual.by_ifindex.get(ifindex) != Some(index) {
+            plan.push(Change::SetIfindex(*ifindex, *index));
+        }
+    }
+    for (key, index) in &desired.by_address {
+        if actual.by_address.get(key) != Some(index) {
+            plan.push(Change::SetAddress(key.0, key.1, *index));
+        }
+    }
+    for (key, index) in &desired.by_mac {
+        if actual.by_mac.get(key) != Some(index) {
+            plan.push(Change::SetMac(key.0, key.1, *index));
+        }
+    }
+    for (index, published) in &desired.publications {
+        let present = actual.publications.get(index).map_or(&[][..], |present| &present.keys);
+        if present != published.keys {
+            let there: HashSet<_> = present.iter().collect();
+            let coming: Vec<_> = published.keys.iter().filter(|key| !there.contains(key)).copied().collect();
+            if !coming.is_empty() {
+                plan.push(Change::Publish(*index, coming));
+            }
+        }
+    }
+}
+
+fn clear_values(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
+    let endpoints = actual.endpoints.keys().filter(|index| !desired.endpoints.contains_key(index));
+    plan.extend(endpoints.map(|index| Change::ClearEndpoint(*index)));
+    let publications = actual.publications.keys().filter(|index| !desired.publications.contains_key(index));
+    plan.extend(publications.map(|index| Change::ClearPublication(*index)));
+    let networks = actual.networks.keys().filter(|id| !desired.networks.contains_key(id));
+    plan.extend(networks.map(|id| Change::ClearNetwork(*id)));
+}
+
+impl Contents {
+    /// Notes that `change` was made.
+    pub fn note(&mut self, change: &Change) {
+        match change {
+            Change::ZeroUsage(_) | Change::ZeroHits(_) => {}
+            Change::SetEndpoint(index, value) => drop(self.endpoints.insert(*index, *value)),
+            Change::ClearEndpoint(index) => drop(self.endpoints.remove(index)),
+            Change::SetIfindex(ifindex, index) => drop(self.by_ifindex.insert(*ifindex, *index)),
+            Change::RemoveIfindex(ifindex) => drop(self.by_ifindex.remove(ifindex)),
+            Change::SetAddress(network, address, index) => drop(self.by_address.insert((*network, *address), *index)),
+            Change::RemoveAddress(network, address) => drop(self.by_address.remove(&(*network, *address))),
+            Change::SetMac(network, mac, index) => drop(self.by_mac.insert((*network, *mac), *index)),
+            Change::RemoveMac(network, mac) => drop(self.by_mac.remove(&(*network, *mac))),
+            Change::SetNetwork(id, value) => drop(self.networks.insert(*id, *value)),
+            Change::ClearNetwork(id) => drop(self.networks.remove(id)),
+            Change::SetGateway(ifindex, id) => drop(self.by_gateway.insert(*ifindex, *id)),
+            Change::RemoveGateway(ifindex) => drop(self.by_gateway.remove(ifindex)),
+            Change::SetMember(network, position, ifindex) => drop(self.members.insert((*network, *position), *ifindex)),
+            Change::RemoveMember(network, position) => drop(self.members.remove(&(*network, *position))),
+            Change::SetSubnet(subnet, id) => drop(self.subnets.insert(*subnet, *id)),
+            Change::RemoveSubnet(subnet) => drop(self.subnets.remove(subnet)),
+            Change::SetPublication(index, value) => self.publications.entry(*index).or_default().value = *value,
+            Change::ClearPublication(index) => drop(self.publications.remove(index)),
+            Change::Publish(index, keys) => self.note_published(*index, keys),
+            Change::Unpublish(index, keys) => {
+                let leaving: HashSet<_> = keys.iter().collect();
+                if let Some(published) = self.publications.get_mut(index) {
+                    published.keys.retain(|key| !leaving.contains(key));
+                }
+            }
+        }
+    }
+
+    /// A key leads to one publication: those that had it before lose it.
+    fn note_published(&mut self, index: u32, keys: &[PublishedKey]) {
+        let coming: HashSet<_> = keys.iter().collect();
+        for (_, other) in self.publications.iter_mut().filter(|(other, _)| **other != index) {
+            other.keys.retain(|key| !coming.contains(key));
+        }
+        self.publications.entry(index).or_default().keys.extend_from_slice(keys);
+    }
+}

@@ -1,0 +1,182 @@
+//! What the maps shall hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use datapath_common::abi::{Address, Endpoint, HOST, Network, Publication, PublishedKey, network_flags};
+use ipnet::IpNet;
+
+use super::Devices;
+use crate::model::{self, GatewayMode, Model};
+
+/// The content of every map that the model decides. What follows the host (its addresses and uplinks) is not here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// `ENDPOINTS`.
+    pub endpoints: BTreeMap<u32, Endpoint>,
+    /// `ENDPOINT_BY_IFINDEX`.
+    pub by_ifindex: BTreeMap<u32, u32>,
+    /// `ENDPOINT_BY_ADDRESS`: network id and address → index.
+    pub by_address: BTreeMap<(u32, Address), u32>,
+    /// `ENDPOINT_BY_MAC`: network id and MAC → index.
+    pub by_mac: BTreeMap<(u32, [u8; 6]), u32>,
+    /// `NETWORKS`.
+    pub networks: BTreeMap<u32, Network>,
+    /// `NETWORK_BY_GATEWAY`.
+    pub by_gateway: BTreeMap<u32, u32>,
+    /// `NETWORK_MEMBERS`: network id and position → ifindex.
+    pub members: BTreeMap<(u32, u32), u32>,
+    /// `SUBNETS`.
+    pub subnets: BTreeMap<IpNet, u32>,
+    /// `PUBLICATIONS`, with the keys of each in `PUBLISHED`.
+    pub publications: BTreeMap<u32, Published>,
+}
+
+/// A publication as the maps have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The value.
+    pub value: Publication,
+    /// The keys that lead to it.
+    pub keys: Vec<PublishedKey>,
+}
+
+/// What the maps shall hold for `model` on these devices. `actual` gives the members' present positions, which are
+/// kept where they can be. What has no device yet is left out.
+#[must_use]
+pub fn desired(model: &Model, devices: &Devices, actual: &Contents) -> Contents {
+    let mut contents = Contents::default();
+    for network in model.networks.values() {
+        if let Some(gateway) = devices.gateways.get(&network.id) {
+            contents.add_network(network, gateway.ifindex);
+        }
+    }
+    for endpoint in model.endpoints.values() {
+        let port = devices.ports.get(&endpoint.generation);
+        let network = model.networks.get(&endpoint.network);
+        if let (Some(port), Some(network)) = (port, network) {
+            contents.add_endpoint(endpoint, network, port.ifindex);
+        }
+    }
+    for publication in model.publications.values() {
+        contents.add_publication(publication);
+    }
+    contents.place_members(actual);
+    contents
+}
+
+impl Contents {
+    fn add_network(&mut self, network: &model::Network, ifindex: u32) {
+        let id = network.id;
+        let link_local = if network.has_ipv6() { Address::link_local_of(network.mac.0) } else { Address::NONE };
+        let gateway = |v4: bool| {
+            network.gateways.iter().find(|gateway| gateway.is_ipv4() == v4).map_or(Address::NONE, |gateway| (*gateway).into())
+        };
+        let value = Network {
+            flags: flags(network),
+            gateway_ifindex: ifindex,
+            gateway_mac: network.mac.0,
+            padding: [0; 2],
+            mtu: network.mtu,
+            members: 0,
+            gateway_ipv4: gateway(true),
+            gateway_ipv6: gateway(false),
+        };
+        self.networks.insert(id, value);
+        self.by_gateway.insert(ifindex, id);
+        self.by_mac.insert((id, network.mac.0), HOST);
+        let gateways = network.gateways.iter().map(|gateway| Address::from(*gateway));
+        for address in gateways.chain(Some(link_local)).filter(|address| !address.is_none()) {
+            self.by_address.insert((id, address), HOST);
+        }
+        for subnet in &network.subnets {
+            self.subnets.insert(*subnet, id);
+        }
+    }
+
+    fn add_endpoint(&mut self, endpoint: &model::Endpoint, network: &model::Network, ifindex: u32) {
+        let address = |ip: Option<IpAddr>| ip.map_or(Address::NONE, Address::from);
+        let value = Endpoint {
+            generation: endpoint.generation,
+            ifindex,
+            network: network.id,
+            publications: 0,
+            mac: endpoint.mac.0,
+            padding: [0; 2],
+            ipv4: address(endpoint.ipv4.map(IpAddr::V4)),
+            ipv6: address(endpoint.ipv6.map(IpAddr::V6)),
+            link_local: if network.has_ipv6() { Address::link_local_of(endpoint.mac.0) } else { Address::NONE },
+        };
+        self.endpoints.insert(endpoint.index, value);
+        self.by_ifindex.insert(ifindex, endpoint.index);
+        self.by_mac.insert((network.id, value.mac), endpoint.index);
+        for address in [value.ipv4, value.ipv6, value.link_local] {
+            if !address.is_none() {
+                self.by_address.insert((network.id, address), endpoint.index);
+            }
+        }
+    }
+
+    fn add_publication(&mut self, publication: &model::Publication) {
+        let Some(target) = &publication.target else { return };
+        let Some(endpoint) = self.endpoints.get_mut(&target.index) else { return };
+        if endpoint.generation != target.generation {
+            return;
+        }
+        endpoint.publications += publication.host.count();
+        let value = Publication {
+            generation: publication.generation,
+            endpoint: target.index,
+            endpoint_generation: target.generation,
+            host_port: publication.answered_ports().first,
+            container_port: publication.container.first,
+            count: publication.host.count(),
+            protocol: publication.protocol.number().into(),
+        };
+        let protocol = publication.protocol.number();
+        let keys_at = |address: IpAddr| {
+            publication.answered_ports().ports().map(move |port| PublishedKey::new(address.into(), port.to_be(), protocol))
+        };
+        let keys = publication.answered().into_iter().flat_map(keys_at).collect();
+        self.publications.insert(publication.index, Published { value, keys });
+    }
+
+    /// Members keep their positions; the last one moves into a hole; new ones come at the end.
+    fn place_members(&mut self, actual: &Contents) {
+        let mut wanted: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for endpoint in self.endpoints.values() {
+            wanted.entry(endpoint.network).or_default().insert(endpoint.ifindex);
+        }
+        for (network, mut ports) in wanted {
+            let present = actual.members.range((network, 0)..=(network, u32::MAX)).map(|(_, ifindex)| *ifindex);
+            let mut slots: Vec<Option<u32>> = present.map(|ifindex| ports.take(&ifindex)).collect();
+            slots.extend(ports.into_iter().map(Some));
+            let mut position = 0;
+            while position < slots.len() {
+                if slots[position].is_none() {
+                    slots.swap_remove(position);
+                } else {
+                    position += 1;
+                }
+            }
+            for (position, ifindex) in (0..).zip(slots.into_iter().flatten()) {
+                self.members.insert((network, position), ifindex);
+                if let Some(value) = self.networks.get_mut(&network) {
+                    value.members += 1;
+                }
+            }
+        }
+    }
+}
+
+fn flags(network: &model::Network) -> u32 {
+    let bits = [
+        (network.icc, network_flags::ICC),
+        (network.internal, network_flags::INTERNAL),
+        (network.masquerade, network_flags::MASQUERADE),
+        (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED),
+        (network.has_ipv4(), network_flags::IPV4),
+        (network.has_ipv6(), network_flags::IPV6),
+    ];
+    bits.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, bit)| flags | bit)
+}

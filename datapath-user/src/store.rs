@@ -1,0 +1,239 @@
+//! What survives the daemon: desired state, in a redb file, fsynced with every change.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::sysctl::{Change, ReservedPorts};
+use crate::model::Model;
+
+/// The layout of the file. Raised when an older daemon could not read it.
+const VERSION: u32 = 1;
+
+/// Everything: path-like key → JSON.
+const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("datapath");
+
+/// What is kept besides the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Sysctls we changed, with what they were.
+    pub sysctls: Vec<Change>,
+    /// What is in `ip_local_reserved_ports`, ours and the user's.
+    pub reserved_ports: Option<ReservedPorts>,
+}
+
+/// What is stored.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Id of the boot in which it was written last.
+    pub boot_id: String,
+    /// Desired state.
+    pub model: Model,
+    /// The rest.
+    pub remembered: Remembered,
+}
+
+/// The file, open.
+pub struct Store {
+    database: Database,
+    path: PathBuf,
+    written: BTreeMap<String, Vec<u8>>,
+}
+
+impl Store {
+    /// Where the file is in the state directory.
+    #[must_use]
+    pub fn path(state_dir: &Path) -> PathBuf {
+        state_dir.join("state.redb")
+    }
+
+    /// Opens the file and reads it; makes an empty one where there is none.
+    ///
+    /// # Errors
+    /// When there is a file that is not one of ours, is damaged, or was written by a newer version. It is left as it is.
+    pub fn open(state_dir: &Path) -> Result<(Self, Option<State>)> {
+        let path = Self::path(state_dir);
+        let found = match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == 0 => bail!("{}", damaged(&path, "it is empty")),
+            Ok(_) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => bail!("the state file {} cannot be read: {error}", path.display()),
+        };
+        // redb asserts in places where a damaged file misleads it: that too is a damaged file, not a crash.
+        let opened = std::panic::catch_unwind(|| open_and_read(&path, found));
+        let (database, written) = match opened {
+            Ok(result) => result?,
+            Err(_) => bail!("{}", damaged(&path, "its pages contradict each other")),
+        };
+        let state = if found { Some(decode(&written).with_context(|| damaged(&path, "its content is wrong"))?) } else { None };
+        Ok((Self { database, path, written }, state))
+    }
+
+    /// Writes what differs from what was written last, as one change, and waits until it is on disk.
+    ///
+    /// # Errors
+    /// When it cannot be written; the file then has the state before.
+    pub fn save(&mut self, state: &State) -> Result<()> {
+        let wanted = encode(state)?;
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            {
+                let mut table = transaction.open_table(TABLE)?;
+                for key in self.written.keys().filter(|key| !wanted.contains_key(*key)) {
+                    table.remove(key.as_str())?;
+                }
+                for (key, value) in wanted.iter().filter(|(key, value)| self.written.get(*key) != Some(value)) {
+                    table.insert(key.as_str(), value.as_slice())?;
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        write().map_err(|error| {
+            anyhow!("the state cannot be written to {} ({error}); make room or correct its permissions", self.path.display())
+        })?;
+        self.written = wanted;
+        Ok(())
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> String {
+    format!(
+        "the state file {} cannot be used ({why}); restore it from a backup, or move it away and run \
+         `datapath daemon --cleanup` to begin with nothing",
+        path.display()
+    )
+}
+
+fn open_and_read(path: &Path, found: bool) -> Result<(Database, BTreeMap<String, Vec<u8>>)> {
+    let opened = if found { Database::open(path) } else { Database::create(path) };
+    let database = opened.map_err(|error| anyhow!(damaged(path, &error.to_string())))?;
+    let read = || -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
+        let mut content = BTreeMap::new();
+        for entry in database.begin_read()?.open_table(TABLE)?.iter()? {
+            let (key, value) = entry?;
+            content.insert(key.value().to_owned(), value.value().to_owned());
+        }
+        Ok(content)
+    };
+    match read() {
+        Ok(content) => Ok((database, content)),
+        Err(redb::Error::TableDoesNotExist(_)) if !found => Ok((database, BTreeMap::new())),
+        Err(error) => bail!("{}", damaged(path, &error.to_string())),
+    }
+}
+
+fn encode(state: &State) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut content = BTreeMap::new();
+    let mut put = |key: String, value: Vec<u8>| content.insert(key, value);
+    put("version".to_owned(), serde_json::to_vec(&VERSION)?);
+    put("boot_id".to_owned(), serde_json::to_vec(&state.boot_id)?);
+    put("counters".to_owned(), serde_json::to_vec(&state.model.counters)?);
+    put("remembered".to_owned(), serde_json::to_vec(&state.remembered)?);
+    for network in state.model.networks.values() {
+        put(format!("network/{}", network.name), serde_json::to_vec(network)?);
+    }
+    for endpoint in state.model.endpoints.values() {
+        put(format!("endpoint/{}", endpoint.index), serde_json::to_vec(endpoint)?);
+    }
+    for publication in state.model.publications.values() {
+        put(format!("publication/{}", publication.index), serde_json::to_vec(publication)?);
+    }
+    Ok(content)
+}
+
+fn decode(content: &BTreeMap<String, Vec<u8>>) -> Result<State> {
+    let version: u32 = field(content, "version")?;
+    if version > VERSION {
+        bail!("it has version {version}, and this daemon knows {VERSION}; start the newer daemon again");
+    }
+    let mut model = Model { counters: field(content, "counters")?, ..Model::default() };
+    for (key, value) in content {
+        let wrong = || format!("the entry {key} is damaged");
+        if key.starts_with("network/") {
+            let network: crate::model::Network = serde_json::from_slice(value).with_context(wrong)?;
+            model.networks.insert(network.name.clone(), network);
+        } else if key.starts_with("endpoint/") {
+            let endpoint: crate::model::Endpoint = serde_json::from_slice(value).with_context(wrong)?;
+            model.endpoints.insert(endpoint.index, endpoint);
+        } else if key.starts_with("publication/") {
+            let publication: crate::model::Publication = serde_json::from_slice(value).with_context(wrong)?;
+            model.publications.insert(publication.index, publication);
+        }
+    }
+    Ok(State { boot_id: field(content, "boot_id")?, model, remembered: field(content, "remembered")? })
+}
+
+fn field<T: DeserializeOwned>(content: &BTreeMap<String, Vec<u8>>, key: &str) -> Result<T> {
+    let value = content.get(key).with_context(|| format!("the entry {key} is missing"))?;
+    serde_json::from_slice(value).with_context(|| format!("the entry {key} is damaged"))
+}
+
+/// The id of this boot of the machine.
+///
+/// # Errors
+/// When /proc is not there.
+pub fn boot_id() -> Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("the id of this boot cannot be read")?;
+    Ok(id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Host, NetworkRequest, random_ula};
+
+    fn state() -> State {
+        let mut model = Model::default();
+        let request = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
+        model.create_network(&request, random_ula([1; 7]), &Host::default()).expect("a network");
+        State { boot_id: "one".to_owned(), model, remembered: Remembered::default() }
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut store, found) = Store::open(directory.path()).expect("opened");
+        assert!(found.is_none());
+        store.save(&state()).expect("saved");
+        drop(store);
+        let (mut store, found) = Store::open(directory.path()).expect("opened again");
+        assert_eq!(found.expect("state").model, state().model);
+        store.save(&State { boot_id: "two".to_owned(), ..State::default() }).expect("saved");
+        drop(store);
+        let found = Store::open(directory.path()).expect("opened again").1.expect("state");
+        assert_eq!((found.boot_id.as_str(), found.model.networks.len()), ("two", 0));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut store, _) = Store::open(directory.path()).expect("opened");
+        store.save(&state()).expect("saved");
+        drop(store);
+        let path = Store::path(directory.path());
+        let whole = fs::read(&path).expect("read");
+        let mut overwritten = whole.clone();
+        overwritten.iter_mut().for_each(|byte| *byte ^= 0x5a);
+        for content in [&b""[..], b"not a database", &whole[..whole.len() / 3], &overwritten] {
+            fs::write(&path, content).expect("written");
+            let Err(refusal) = Store::open(directory.path()) else { panic!("{} bytes were accepted", content.len()) };
+            assert!(format!("{refusal:#}").contains("--cleanup"), "{refusal:#}");
+            assert_eq!(fs::read(&path).expect("read"), content);
+        }
+        fs::write(&path, whole).expect("written");
+        Store::open(directory.path()).expect("the whole file again");
+    }
+
+    #[test]
+    fn a_newer_version_is_refused() {
+        let mut content = encode(&state()).expect("encoded");
+        content.insert("version".to_owned(), b"2".to_vec());
+        assert!(decode(&content).expect_err("refused").to_string().contains("newer daemon"));
+    }
+}

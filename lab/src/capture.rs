@@ -1,0 +1,136 @@
+//! Watching an interface, and putting frames on it.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::frame::View;
+use crate::namespace::Namespace;
+use crate::packet_socket::PacketSocket;
+
+/// How long a capture waits for one frame before it looks whether it shall stop.
+const TICK: Duration = Duration::from_millis(10);
+/// A capture that is told to stop goes on until nothing has come for this long.
+const SETTLE: Duration = Duration::from_millis(40);
+
+/// One captured frame.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// The frame, parsed.
+    pub view: View,
+    /// Whether this namespace sent it; otherwise it arrived.
+    pub outgoing: bool,
+    /// The frame as it was, without a tag that the kernel had taken out.
+    pub bytes: Vec<u8>,
+}
+
+/// A running capture of all frames on one interface.
+#[derive(Debug)]
+pub struct Capture {
+    frames: Arc<Mutex<Vec<Captured>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Capture {
+    /// Starts to capture; every frame from now on is recorded.
+    pub fn start(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let socket = namespace
+            .enter(|| PacketSocket::open(interface))
+            .with_context(|| format!("capture on {interface} in {}", namespace.name()))?;
+        Self::of(socket)
+    }
+
+    /// Starts to capture on every interface of the namespace, those that appear later too.
+    pub fn start_everywhere(namespace: &Namespace) -> Result<Self> {
+        Self::of(namespace.enter(PacketSocket::open_everywhere)?)
+    }
+
+    fn of(socket: PacketSocket) -> Result<Self> {
+        socket.set_timeout(TICK)?;
+        let (frames, stop) = (Arc::<Mutex<Vec<Captured>>>::default(), Arc::<AtomicBool>::default());
+        let thread = std::thread::spawn({
+            let (frames, stop) = (Arc::clone(&frames), Arc::clone(&stop));
+            move || record(&socket, &frames, &stop)
+        });
+        Ok(Self { frames, stop, thread: Some(thread) })
+    }
+
+    /// Waits until a frame like this has come, and returns it.
+    pub fn wait_for(&self, timeout: Duration, wanted: impl Fn(&Captured) -> bool) -> Option<Captured> {
+        let end = Instant::now() + timeout;
+        loop {
+            let found = self.lock().iter().find(|captured| wanted(captured)).cloned();
+            if found.is_some() || Instant::now() > end {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Stops when the interface is quiet, and returns all that was seen.
+    #[must_use]
+    pub fn stop(mut self) -> Vec<Captured> {
+        self.join();
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Captured>> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A capture that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn record(socket: &PacketSocket, frames: &Mutex<Vec<Captured>>, stop: &AtomicBool) {
+    let mut buffer = vec![0; 128 << 10];
+    let mut stopped: Option<Instant> = None;
+    let mut quiet_since = Instant::now();
+    loop {
+        match socket.receive(&mut buffer) {
+            Ok(received) => {
+                quiet_since = Instant::now();
+                let bytes = &buffer[..received.length];
+                if let Some(view) = View::of(bytes, received.vlan) {
+                    let captured = Captured { view, outgoing: received.outgoing, bytes: bytes.to_vec() };
+                    frames.lock().unwrap_or_else(PoisonError::into_inner).push(captured);
+                }
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // The interface has gone; nothing more will come.
+            Err(_) => return,
+        }
+        if stop.load(Ordering::Relaxed) {
+            let since = stopped.get_or_insert_with(Instant::now);
+            // Never longer than a second, however busy the interface is.
+            if quiet_since.max(*since).elapsed() > SETTLE || since.elapsed() > Duration::from_secs(1) {
+                return;
+            }
+        }
+    }
+}
+
+/// Sends frames out of an interface, as they are.
+pub fn send_frames(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) -> Result<()> {
+    let socket = namespace.enter(|| PacketSocket::open(interface))?;
+    for frame in frames {
+        socket.send(frame).with_context(|| format!("send a frame on {interface} in {}", namespace.name()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The network laboratory: what the traffic tests, the demo and the benchmarks stand on.
+//!
+//! Everything lives in network namespaces named `dp-<pid>-<n>-<role>`, made and removed by [`Namespace`]; nothing is
+//! ever attached to, addressed on or routed by the machine's own interfaces. [`World`] is the usual picture: an
+//! internet server, a LAN machine, and a host that runs the real daemon. The rest is traffic: [`server`], [`client`],
+//! [`capture`], [`frame`], [`probe`] and [`load`].
+
+pub mod capture;
+pub mod client;
+mod command;
+mod container;
+mod daemon;
+pub mod foreign;
+pub mod frame;
+mod host;
+pub mod lan;
+mod link;
+pub mod load;
+mod mutant;
+mod namespace;
+mod packet_socket;
+pub mod ping;
+pub mod probe;
+pub mod reference;
+pub mod server;
+mod world;
+
+pub use capture::Capture;
+pub use client::{Exchange, Protocol};
+pub use command::{Output, run};
+pub use container::Container;
+pub use daemon::{Daemon, DaemonOptions};
+pub use frame::Mac;
+pub use host::{Family, Host};
+pub use lan::Lan;
+pub use link::{Link, Offload};
+pub use mutant::MUTANT_VARIABLE;
+pub use namespace::{Namespace, sweep};
+pub use server::Server;
+pub use world::World;

@@ -1,0 +1,154 @@
+//! AF_PACKET sockets: the lab's one door to whole frames.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Linux's `TP_STATUS_VLAN_VALID` (`include/uapi/linux/if_packet.h`).
+const VLAN_VALID: u32 = 1 << 4;
+
+/// A raw packet socket on one interface of the namespace it was made in.
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
+    socket: OwnedFd,
+    ifindex: i32,
+}
+
+/// One frame as the socket saw it.
+pub(crate) struct Received {
+    pub(crate) length: usize,
+    pub(crate) outgoing: bool,
+    pub(crate) vlan: Option<u16>,
+}
+
+impl PacketSocket {
+    /// Opens a socket on `interface`, in the namespace of the calling thread.
+    pub(crate) fn open(interface: &str) -> io::Result<Self> {
+        Self::open_index(nix::net::if_::if_nametoindex(interface)?.cast_signed())
+    }
+
+    /// Opens a socket that hears every interface of the namespace of the calling thread, later ones too.
+    pub(crate) fn open_everywhere() -> io::Result<Self> {
+        Self::open_index(0)
+    }
+
+    fn open_index(ifindex: i32) -> io::Result<Self> {
+        // Protocol 0 receives nothing until the bind below names interface and protocol together, so that no frame of
+        // another interface gets in between.
+        // SAFETY: plain system call without pointers.
+        let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` is a descriptor just opened, owned by nobody else.
+        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        let packet = Self { socket, ifindex };
+        packet.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
+        packet.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 32 << 20)?;
+        let address = packet.address();
+        // SAFETY: the pointer and the length describe `address`, which outlives the call.
+        let bound =
+            unsafe { libc::bind(raw, (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(packet) }
+    }
+
+    /// The longest that [`Self::receive`] waits.
+    pub(crate) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let value =
+            libc::timeval { tv_sec: timeout.as_secs().cast_signed(), tv_usec: i64::from(timeout.subsec_micros()) };
+        // SAFETY: the pointer and the length describe `value`, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const value).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Sends a frame as it is.
+    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let address = self.address();
+        // SAFETY: the pointers and lengths describe `frame` and `address`, which outlive the call.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Receives one frame into `buffer`.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut control = [0u64; 16];
+        // SAFETY: all-zero is a valid value of these plain C structures.
+        let (mut source, mut message) = unsafe { (zeroed::<libc::sockaddr_ll>(), zeroed::<libc::msghdr>()) };
+        message.msg_name = (&raw mut source).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        // SAFETY: every pointer in `message` leads to a local that outlives the call, with its true length.
+        let length = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
+        if length < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Received {
+            length: length.unsigned_abs(),
+            outgoing: source.sll_pkttype == libc::PACKET_OUTGOING,
+            vlan: vlan_of(&message),
+        })
+    }
+
+    fn address(&self) -> libc::sockaddr_ll {
+        // SAFETY: all-zero is a valid value of this plain C structure.
+        let mut address = unsafe { zeroed::<libc::sockaddr_ll>() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = self.ifindex;
+        address
+    }
+
+    fn set(&self, level: i32, option: i32, value: i32) -> io::Result<()> {
+        // SAFETY: the pointer and the length describe `value`, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// The VLAN tag that the kernel took out of the frame.
+fn vlan_of(message: &libc::msghdr) -> Option<u16> {
+    // SAFETY: `message` was filled by recvmsg, and its control buffer is still alive in the caller.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return headers inside the control buffer, or null.
+        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
+        if level == libc::SOL_PACKET && kind == libc::PACKET_AUXDATA {
+            // SAFETY: the kernel puts a tpacket_auxdata into messages of this type; it may be unaligned.
+            let data = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            return (data.tp_status & VLAN_VALID != 0).then_some(data.tp_vlan_tci);
+        }
+        // SAFETY: as above.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    None
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask fuzz`: libFuzzer on the pure packet logic, with the stable compiler.
+//!
+//! cargo-fuzz wants nightly only to say `-Z sanitizer`; coverage, which is what guides the fuzzer, is an LLVM pass
+//! that stable turns on as well. Memory errors need no sanitizer here: the logic is safe Rust.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::shell::{self, say};
+
+/// An explicit target keeps the flags away from build scripts and proc-macros.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const RUSTFLAGS: &[&str] = &[
+    "--cfg",
+    "fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
+    "-Cdebug-assertions=on",
+    "-Coverflow-checks=on",
+];
+
+/// Options of `fuzz`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// For how long, all targets together.
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
+    /// Only this target.
+    pub target: Option<String>,
+}
+
+/// The fuzz targets' own workspace.
+pub fn folder() -> PathBuf {
+    shell::root().join("datapath-common/fuzz")
+}
+
+/// Builds all targets and runs each for its share of the time.
+pub fn run(options: &Options) -> Result<()> {
+    let targets: Vec<String> =
+        targets()?.into_iter().filter(|name| options.target.as_ref().is_none_or(|wanted| wanted == name)).collect();
+    ensure!(!targets.is_empty(), "there is no such target in {}", folder().join("fuzz_targets").display());
+    say(format!("building the fuzz targets: {}", targets.join(", ")));
+    let built = shell::target().join("fuzz");
+    shell::run(
+        shell::cargo()
+            .args(["build", "--release", "--target", TARGET, "--target-dir"])
+            .arg(&built)
+            .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
+            .current_dir(folder()),
+    )?;
+    let share = (options.seconds / targets.len() as u64).max(1);
+    for target in &targets {
+        fuzz(target, &built.join(TARGET).join("release").join(target), share)?;
+    }
+    Ok(())
+}
+
+/// The files of `fuzz_targets`, which is where the manifest's binaries are.
+fn targets() -> Result<Vec<String>> {
+    let sources = folder().join("fuzz_targets");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&sources).with_context(|| sources.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Runs one target. What it learns stays in `target/corpus`; an input that breaks it is kept and named.
+fn fuzz(target: &str, binary: &Path, seconds: u64) -> Result<()> {
+    let corpus = shell::target().join("corpus").join(target);
+    let crashes = shell::target().join("crashes");
+    fs::create_dir_all(&corpus)?;
+    fs::create_dir_all(&crashes)?;
+    say(format!("fuzzing {target} for {seconds} s"));
+    let status = shell::run_within(
+        shell::command(binary)
+            .arg(&corpus)
+            .args([format!("-max_total_time={seconds}"), format!("-artifact_prefix={}/{target}-", crashes.display())])
+            .args(["-print_final_stats=1", "-max_len=2048", "-timeout=10", "-verbosity=0"]),
+        Duration::from_secs(seconds + 60),
+    )?;
+    ensure!(
+        status.success(),
+        "{target} broke on an input; it is in {}. Make it a named regression test",
+        crashes.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! `cargo xtask test`: builds what the tests need and runs them all, as CI does.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+
+use crate::{
+    budget, build,
+    kernel::{self, Kernel},
+    mutants, setup,
+    shell::{self, say},
+};
+
+/// Options of `test`.
+#[derive(Args, Default)]
+pub struct Options {
+    /// Run the tests of each rule against programs with that rule broken, and fail unless they notice.
+    #[arg(long)]
+    pub mutants: bool,
+    /// Instead of the tests: the daemon and its programs on this older kernel, in a virtual machine.
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub kernel: Option<Kernel>,
+    /// Also the tests that take minutes (those marked `#[ignore = "soak"]`).
+    #[arg(long)]
+    pub soak: bool,
+    /// Passed to the test programs: filters, `--nocapture` and the like.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+/// Runs the tests that were asked for.
+pub fn run(options: &Options) -> Result<()> {
+    prepare(options.mutants)?;
+    if let Some(kernel) = options.kernel {
+        return kernel::test(kernel);
+    }
+    if options.mutants {
+        return mutants::run(&options.arguments);
+    }
+    suite(options)?;
+    if options.arguments.is_empty() {
+        budget::check_here()?;
+    }
+    Ok(())
+}
+
+/// Everything tests need besides their own code.
+fn prepare(with_mutants: bool) -> Result<()> {
+    setup::run(&setup::Options::default())?;
+    mount_bpf()?;
+    build::run(&build::Options { bpf_only: true, mutants: with_mutants, ..Default::default() })
+}
+
+/// The whole suite, and proof that it left nothing behind.
+fn suite(options: &Options) -> Result<()> {
+    let mut test = shell::cargo();
+    test.args(["test", "--workspace", "--exclude", "datapath-ebpf"]);
+    if !options.arguments.is_empty() || options.soak {
+        test.arg("--").args(&options.arguments);
+    }
+    if options.soak {
+        test.arg("--include-ignored");
+    }
+    let result = shell::run(&mut test);
+    let leftovers = leftovers()?;
+    result?;
+    ensure!(leftovers.is_empty(), "the tests left behind: {}", leftovers.join(", "));
+    Ok(())
+}
+
+/// The BPF file system, where Debian's own boot has not mounted it (containers, small machines).
+pub fn mount_bpf() -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    if mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+        return Ok(());
+    }
+    say("mounting the BPF file system on /sys/fs/bpf");
+    shell::run(shell::command("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]))
+        .context("cannot mount /sys/fs/bpf; run as root")
+}
+
+/// Namespaces and pins of labs whose process has gone. Other people's are none of our business.
+pub fn leftovers() -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for folder in ["/run/netns", "/sys/fs/bpf"] {
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let owner = name.strip_prefix("dp-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+                left.push(format!("{folder}/{name}"));
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// Fails when the user is not root, in one sentence instead of forty failed tests.
+pub fn require_root() -> Result<()> {
+    let user = shell::output(shell::command("id").arg("-u"))?;
+    if user.trim() != "0" {
+        bail!("network namespaces and BPF programs need root; run this as root");
+    }
+    Ok(())
+}
