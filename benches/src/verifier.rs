@@ -5,7 +5,7 @@
 //! of their own and are gone afterwards.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     path::{Path, PathBuf},
@@ -24,12 +24,14 @@ use datapath_common::abi::{Settings, map};
 use serde::{Deserialize, Serialize};
 
 /// What one program costs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cost {
     /// Instructions the verifier walked; it gives up at a million.
     pub instructions: u32,
     /// Bytes of stack of the deepest chain of calls; the kernel's limit is 512.
     pub stack: u32,
+    /// That chain: functions and the bytes of their frames.
+    pub deepest: Vec<String>,
 }
 
 /// `BPF_LOG_STATS` of include/linux/bpf_verifier.h.
@@ -58,18 +60,40 @@ pub fn costs(object: &[u8], settings: &Settings) -> Result<BTreeMap<String, Cost
         .collect::<Result<Vec<_>>>()?;
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     object.relocate_maps(located.into_iter(), &text)?;
+    let names = Names::of(&object);
     object.relocate_calls(&text)?;
 
     let (mut costs, mut refused) = (BTreeMap::new(), Vec::new());
     for (name, program) in &object.programs {
         let function = &object.functions[&program.function_key()];
-        match load(program, function).and_then(|log| cost(&log, &function.instructions).context(log)) {
-            Ok(cost) => drop(costs.insert(name.clone(), cost)),
-            Err(error) => refused.push(format!("{name}: {error:#}")),
+        let (log, accepted) = load(program, function).with_context(|| name.clone())?;
+        match cost(&log, &function.instructions, &names) {
+            Ok(cost) if accepted => drop(costs.insert(name.clone(), cost)),
+            Ok(cost) => refused.push(format!("{name} was refused: {log}deepest chain: {}", cost.deepest.join(", "))),
+            Err(error) => refused.push(format!("{name}: {error:#}: {log}")),
         }
     }
     ensure!(refused.is_empty(), "{}", refused.join("\n"));
     Ok(costs)
+}
+
+/// Names of functions, by what survives linking: the opcodes.
+struct Names(HashMap<Vec<u8>, String>);
+
+impl Names {
+    fn of(object: &Object) -> Self {
+        Self(object.functions.values().map(|f| (opcodes(&f.instructions), f.name.clone())).collect())
+    }
+
+    fn name(&self, instructions: &[bpf_insn]) -> String {
+        // rustc's names end in a hash.
+        let name = self.0.get(&opcodes(instructions)).map_or("?", String::as_str);
+        format!("{:#}", rustc_demangle::demangle(name))
+    }
+}
+
+fn opcodes(instructions: &[bpf_insn]) -> Vec<u8> {
+    instructions.iter().map(|instruction| instruction.code).collect()
 }
 
 /// A folder of our own on the BPF file system, removed with all its pins.
@@ -109,8 +133,8 @@ fn descriptor(name: &str, map: &Map) -> Result<RawFd> {
     Ok(data.fd().as_fd().as_raw_fd())
 }
 
-/// Loads the program, throws it away, and returns what the verifier printed.
-fn load(program: &Program, function: &Function) -> Result<String> {
+/// Loads the program, throws it away, and returns what the verifier printed and whether it accepted the program.
+fn load(program: &Program, function: &Function) -> Result<(String, bool)> {
     let kind = match program.section {
         ProgramSection::SchedClassifier => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
         ProgramSection::Xdp { .. } => bpf_prog_type::BPF_PROG_TYPE_XDP,
@@ -137,14 +161,17 @@ fn load(program: &Program, function: &Function) -> Result<String> {
     let length = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..length]).into_owned();
     let descriptor = RawFd::try_from(returned)?;
-    ensure!(descriptor >= 0, "the kernel refused it: {error}\n{text}");
+    if descriptor < 0 {
+        ensure!(!text.is_empty(), "the kernel refused it before looking at it: {error}");
+        return Ok((text, false));
+    }
     // SAFETY: the kernel has just given us this descriptor; nobody else has it.
     drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
-    Ok(text)
+    Ok((text, true))
 }
 
 /// Reads `processed N insns` and `stack depth A+B+…` (one number per function, in order of their position).
-fn cost(log: &str, instructions: &[bpf_insn]) -> Result<Cost> {
+fn cost(log: &str, instructions: &[bpf_insn], names: &Names) -> Result<Cost> {
     let word_after = |start: &str| {
         log.lines()
             .find_map(|line| line.strip_prefix(start))
@@ -153,37 +180,57 @@ fn cost(log: &str, instructions: &[bpf_insn]) -> Result<Cost> {
     };
     let frames: Vec<u32> =
         word_after("stack depth ")?.split('+').map(str::parse).collect::<Result<_, _>>().context("stack depth")?;
-    Ok(Cost { instructions: word_after("processed ")?.parse()?, stack: deepest_chain(instructions, &frames)? })
-}
-
-/// The sum of the frames along the deepest chain of calls, each rounded up as the verifier does (to 32 bytes in
-/// `check_max_stack_depth`, or a multiple of 16 since Linux 6.8; 32 is the stricter).
-fn deepest_chain(instructions: &[bpf_insn], frames: &[u32]) -> Result<u32> {
-    let calls = calls(instructions);
-    let starts: Vec<usize> = std::iter::once(0)
-        .chain(calls.iter().map(|(_, to)| *to))
-        .collect::<std::collections::BTreeSet<_>>()
+    let graph = CallGraph::of(instructions);
+    ensure!(graph.starts.len() == frames.len(), "{} functions, but frames of {frames:?}", graph.starts.len());
+    let (stack, chain) = graph.deepest(0, &frames, &mut HashMap::new());
+    let deepest = chain
         .into_iter()
+        .map(|function| {
+            let end = graph.starts.get(function + 1).copied().unwrap_or(instructions.len());
+            format!("{} {}", names.name(&instructions[graph.starts[function]..end]), frames[function])
+        })
         .collect();
-    ensure!(starts.len() == frames.len(), "{} functions, but {} frames in the log", starts.len(), frames.len());
-    let function_of = |position: usize| starts.partition_point(|start| *start <= position) - 1;
-    let mut callees = vec![HashSet::new(); starts.len()];
-    for (from, to) in calls {
-        callees[function_of(from)].insert(function_of(to));
-    }
-    let mut known = vec![None; starts.len()];
-    Ok(depth(0, &callees, frames, &mut known))
+    Ok(Cost { instructions: word_after("processed ")?.parse()?, stack, deepest })
 }
 
-/// BPF has no recursion, so this ends.
-fn depth(function: usize, callees: &[HashSet<usize>], frames: &[u32], known: &mut Vec<Option<u32>>) -> u32 {
-    if let Some(depth) = known[function] {
-        return depth;
+/// Who calls whom in a linked program. Functions are numbered by position.
+struct CallGraph {
+    starts: Vec<usize>,
+    callees: Vec<BTreeSet<usize>>,
+}
+
+impl CallGraph {
+    fn of(instructions: &[bpf_insn]) -> Self {
+        let calls = calls(instructions);
+        let starts: BTreeSet<usize> = std::iter::once(0).chain(calls.iter().map(|(_, to)| *to)).collect();
+        let starts: Vec<usize> = starts.into_iter().collect();
+        let function_of = |position: usize| starts.partition_point(|start| *start <= position) - 1;
+        let mut callees = vec![BTreeSet::new(); starts.len()];
+        for (from, to) in calls {
+            callees[function_of(from)].insert(function_of(to));
+        }
+        Self { starts, callees }
     }
-    let below = callees[function].iter().map(|callee| depth(*callee, callees, frames, known)).max().unwrap_or(0);
-    let total = frames[function].max(1).next_multiple_of(32) + below;
-    known[function] = Some(total);
-    total
+
+    /// The deepest chain of calls from this function on, and the sum of its frames. BPF has no recursion, so this ends.
+    ///
+    /// Each frame is rounded up to 32 bytes, as `check_max_stack_depth` does: with a JIT only to 16 since Linux 6.8,
+    /// but what is measured on a new kernel shall hold on an old one.
+    fn deepest(
+        &self,
+        function: usize,
+        frames: &[u32],
+        known: &mut HashMap<usize, (u32, Vec<usize>)>,
+    ) -> (u32, Vec<usize>) {
+        if let Some(found) = known.get(&function) {
+            return found.clone();
+        }
+        let below = self.callees[function].iter().map(|callee| self.deepest(*callee, frames, known));
+        let (depth, chain) = below.max_by_key(|(depth, _)| *depth).unwrap_or_default();
+        let found = (depth + frames[function].max(1).next_multiple_of(32), [vec![function], chain].concat());
+        known.insert(function, found.clone());
+        found
+    }
 }
 
 /// Calls of BPF functions, and callbacks handed to helpers: from which instruction to which.
@@ -232,12 +279,13 @@ mod tests {
             exit,
         ];
         let log = "verification time 9 usec\nstack depth 40+8+33+0\nprocessed 123 insns (limit 1000000) max_states\n";
-        let expected = Cost { instructions: 123, stack: 64 + 64 + 32 };
-        assert_eq!(cost(log, &program).expect("a whole log"), expected);
+        let found = cost(log, &program, &Names(HashMap::new())).expect("a whole log");
+        assert_eq!((found.instructions, found.stack), (123, 64 + 64 + 32));
+        assert_eq!(found.deepest, ["? 40", "? 33", "? 0"]);
     }
 
     #[test]
     fn a_log_without_statistics_is_an_error() {
-        assert!(cost("", &[]).is_err());
+        assert!(cost("", &[], &Names(HashMap::new())).is_err());
     }
 }

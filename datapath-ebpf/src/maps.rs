@@ -291,9 +291,10 @@ impl Tables for Maps {
         let Some(cursor) = FLOW_CURSOR.get_ptr_mut(0) else {
             return 0;
         };
-        // SAFETY: a value of the map, shared by CPUs: added to atomically.
+        // SAFETY: a value of the map, shared by CPUs: added to atomically. SeqCst, as LLVM 22 compiles a relaxed
+        // addition to one that does not fetch, and then takes the operand for what was fetched.
         let at = unsafe {
-            core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::Relaxed }>(cursor, 1)
+            core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::SeqCst }>(cursor, 1)
         };
         at & self.setting32(core::mem::offset_of!(Settings, flow_capacity)).wrapping_sub(1)
     }

@@ -168,9 +168,10 @@ fn settings(file: &File) -> Result<Settings> {
         settings.mark = mark;
     }
     if let Some(capacity) = file.flow_capacity {
-        if !FLOW_CAPACITIES.contains(&capacity) {
+        // The programs find a slot by masking.
+        if !FLOW_CAPACITIES.contains(&capacity) || !capacity.is_power_of_two() {
             bail!(
-                "flow_capacity is {capacity}; choose between {} and {}",
+                "flow_capacity is {capacity}; choose a power of two between {} and {}",
                 FLOW_CAPACITIES.start(),
                 FLOW_CAPACITIES.end()
             );
@@ -222,6 +223,7 @@ mod tests {
             "mark = 3",
             "mark = 0",
             "flow_capacity = 0",
+            "flow_capacity = 1000",
             "flow_quota = 0",
             "flood_rate = 0",
             "profile = \"x\"",

@@ -5,7 +5,9 @@
 
 pub mod api;
 pub mod apply;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod doctor;
 pub mod engine;
 pub mod kernel;

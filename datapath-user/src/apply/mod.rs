@@ -160,17 +160,28 @@ async fn remove(
     failed
 }
 
-/// Attaches the programs of this daemon where those of an earlier one run, replacing each in one step.
+/// Attaches the programs of this daemon where those of an earlier one run, replacing each in one step. A device that
+/// has just vanished is not adopted: it is noticed when the host is next looked at.
 ///
 /// # Errors
-/// When the kernel refuses one.
-pub fn adopt(kernel: &Kernel, devices: &Devices) -> Result<()> {
+/// When the kernel refuses a program on a device that is there.
+pub async fn adopt(kernel: &Kernel, devices: &Devices) -> Result<()> {
     for gateway in devices.gateways.values() {
-        gateway::attach(kernel, *gateway)?;
+        unless_gone(kernel, gateway.ifindex, gateway::attach(kernel, *gateway)).await?;
     }
     for port in devices.ports.values() {
-        port::attach(kernel, *port)?;
+        unless_gone(kernel, port.ifindex, port::attach(kernel, *port)).await?;
     }
     Ok(())
 }
 
+async fn unless_gone(kernel: &Kernel, ifindex: u32, attached: Result<()>) -> Result<()> {
+    match attached {
+        Err(error) if kernel.netlink.link(ifindex).await?.is_some() => Err(error),
+        Err(error) => {
+            tracing::info!("a device vanished meanwhile: {error:#}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}

@@ -10,6 +10,8 @@ use crate::model::{Kind, Refusal};
 pub enum Failure {
     /// It is not a good request.
     Refused(Refusal),
+    /// What it names is not usable.
+    Unusable(anyhow::Error),
     /// The host said no.
     Failed(anyhow::Error),
 }
@@ -24,19 +26,12 @@ impl Failure {
                 Kind::NotFound => 404,
                 Kind::Conflict => 409,
             },
+            Self::Unusable(_) => 400,
             Self::Failed(error) => match error.downcast_ref() {
                 Some(ReserveError::Taken { .. } | ReserveError::NoSuchAddress(_) | ReserveError::NoneFree { .. }) => 409,
                 _ => 500,
             },
         }
-    }
-
-    /// A namespace or other thing that the request names is not usable.
-    pub(super) fn unusable(error: anyhow::Error) -> Self {
-        Self::Refused(Refusal::invalid(
-            format!("{error:#}"),
-            "name a network namespace: a path, a name under /run/netns, or pid:1234",
-        ))
     }
 }
 
@@ -44,7 +39,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Failed(error) => write!(f, "{error:#}"),
+            Self::Unusable(error) | Self::Failed(error) => write!(f, "{error:#}"),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::Context;
 
 pub use failure::Failure;
+pub use host::is_ours;
 pub use lock::Locks;
 pub use snapshot::Snapshot;
 pub use start::start;

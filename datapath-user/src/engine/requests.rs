@@ -52,7 +52,7 @@ impl Engine {
     /// # Errors
     /// When it is refused or fails; nothing has changed then.
     pub async fn attach(&mut self, request: &AttachRequest) -> Result<Endpoint, Failure> {
-        let netns = Netns::open(&request.netns).map_err(Failure::unusable)?;
+        let netns = Netns::open(&request.netns).map_err(Failure::Unusable)?;
         let interfaces = netns.run(interface_names)?;
         let attached = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let mut next = self.state.model.clone();

@@ -27,8 +27,9 @@ pub async fn start(config: Config) -> Result<Engine> {
     let state = of_this_boot(found.unwrap_or_default())?;
     reservation::raise_file_limit().context("the limit of open files cannot be raised")?;
     let netlink = Netlink::open()?;
-    let view = View::read(&netlink).await?;
-    let kernel = open_kernel(&config, &view, netlink).await?;
+    let kernel = open_kernel(&config, netlink).await?;
+    // Loading takes seconds: what was seen before may be gone.
+    let view = View::read(&kernel.netlink).await?;
     let contents = apply::read_tables(kernel.datapath.tables())?;
     ensure!(
         known || contents.networks.is_empty(),
@@ -68,7 +69,7 @@ impl Engine {
         self.store.save(&self.state)?;
         let wanted = desired(&self.state.model, &self.actual.devices, &self.actual.contents);
         reach_contents(&self.kernel, &mut self.actual.contents, &wanted)?;
-        apply::adopt(&self.kernel, &self.actual.devices)?;
+        apply::adopt(&self.kernel, &self.actual.devices).await?;
         for taken in self.actual.reservations.hold_what_is_free(&self.state.model) {
             tracing::warn!("a published port is not held, connections from outside still reach the container: {taken}");
         }
@@ -76,16 +77,15 @@ impl Engine {
         problems.iter().for_each(|problem| tracing::warn!("{problem:#}"));
         self.update_reserved_ports()?;
         self.kernel.datapath.attach(Program::FromLoopback, loopback)?;
-        self.end_old_uplinks(view, &guarded)?;
         self.resync(true).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
+        self.end_old_uplinks(&guarded)?;
         self.readers.publish(self.take_snapshot());
         Ok(())
     }
 
     /// Uplinks of an earlier daemon that are none now.
-    fn end_old_uplinks(&self, view: &View, guarded: &BTreeSet<u32>) -> Result<()> {
-        let now: BTreeSet<u32> = view.uplinks(&self.config.uplinks).iter().map(|uplink| uplink.ifindex).collect();
-        for ifindex in guarded.difference(&now) {
+    fn end_old_uplinks(&self, guarded: &BTreeSet<u32>) -> Result<()> {
+        for ifindex in guarded.difference(&self.guarded) {
             self.kernel.datapath.detach(Program::FromUplink, *ifindex)?;
             self.kernel.datapath.detach(Program::ToUplink, *ifindex)?;
         }
@@ -176,7 +176,8 @@ fn of_this_boot(mut state: State) -> Result<State> {
     Ok(state)
 }
 
-async fn open_kernel(config: &Config, view: &View, netlink: Netlink) -> Result<Kernel> {
+async fn open_kernel(config: &Config, netlink: Netlink) -> Result<Kernel> {
+    let view = View::read(&netlink).await?;
     let features = probes::features();
     let settings = Settings {
         loopback_ifindex: view.loopback().unwrap_or(1),

@@ -1,0 +1,237 @@
+//! Views as text for people.
+
+use std::fmt::{Display, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::doctor::{Finding, Level};
+use crate::view::{Endpoint, Event, Fill, Flow, Network, Port, PortState, Status};
+
+/// Columns as wide as their widest cell.
+fn table(header: &[&str], rows: Vec<Vec<String>>) -> Result<String> {
+    let header: Vec<String> = header.iter().map(|title| (*title).to_owned()).collect();
+    let all = || std::iter::once(&header).chain(&rows);
+    let widths: Vec<usize> =
+        (0..header.len()).map(|column| all().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in all() {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(text, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(text)
+}
+
+fn list<T: Display>(items: &[T]) -> String {
+    let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+    if items.is_empty() { "-".to_owned() } else { items.join(",") }
+}
+
+fn or_dash<T: Display>(item: Option<T>) -> String {
+    item.map_or_else(|| "-".to_owned(), |item| item.to_string())
+}
+
+/// `inspect`: everything, as JSON.
+pub fn inspect<T: Serialize>(value: &T) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// `network create`
+pub fn created(network: &Network) -> Result<String> {
+    Ok(format!("network {} created: {}, gateway {}\n", network.name, list(&network.subnets), list(&network.gateways)))
+}
+
+/// `network ls`
+pub fn networks(networks: &[Network]) -> Result<String> {
+    let rows = networks.iter().map(|network| {
+        let mut options = Vec::new();
+        options.extend(network.internal.then_some("internal"));
+        options.extend((!network.icc).then_some("no-icc"));
+        options.extend((!network.masquerade).then_some("no-masquerade"));
+        let mode = serde_json::to_value(network.gateway_mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
+        vec![
+            network.name.clone(),
+            list(&network.subnets),
+            list(&network.gateways),
+            mode.unwrap_or_default(),
+            network.mtu.to_string(),
+            network.endpoints.len().to_string(),
+            list(&options),
+        ]
+    });
+    table(&["NAME", "SUBNETS", "GATEWAYS", "MODE", "MTU", "ENDPOINTS", "OPTIONS"], rows.collect())
+}
+
+/// `attach`
+pub fn attached(endpoint: &Endpoint) -> Result<String> {
+    let addresses: Vec<_> = endpoint.ipv4.into_iter().chain(endpoint.ipv6).collect();
+    let Endpoint { name, network, ifname, mac, .. } = endpoint;
+    Ok(format!("endpoint {name} attached to {network}: {ifname} {} {mac}\n", list(&addresses)))
+}
+
+/// `detach`
+pub fn detached(endpoints: &[Endpoint]) -> Result<String> {
+    Ok(endpoints.iter().map(|endpoint| format!("endpoint {} detached from {}\n", endpoint.name, endpoint.network)).collect())
+}
+
+/// `endpoint ls`
+pub fn endpoints(endpoints: &[Endpoint]) -> Result<String> {
+    let rows = endpoints.iter().map(|endpoint| {
+        vec![
+            endpoint.name.clone(),
+            endpoint.network.clone(),
+            or_dash(endpoint.ipv4),
+            or_dash(endpoint.ipv6),
+            endpoint.mac.to_string(),
+            endpoint.ifname.clone(),
+            endpoint.netns.clone(),
+            list(&endpoint.ports),
+        ]
+    });
+    table(&["NAME", "NETWORK", "IPV4", "IPV6", "MAC", "INTERFACE", "NETNS", "PORTS"], rows.collect())
+}
+
+/// `8080`, `8000-8010`
+fn ports_of(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+/// `publish`
+pub fn published(port: &Port) -> Result<String> {
+    let inside = ports_of(port.container_port, port.container_port_end);
+    Ok(format!("port {} published to {}:{inside}\n", port.published, port.endpoint))
+}
+
+/// `unpublish`
+pub fn unpublished(port: &Port) -> Result<String> {
+    Ok(format!("port {} unpublished\n", port.published))
+}
+
+/// `port ls`
+pub fn ports(ports: &[Port]) -> Result<String> {
+    let rows = ports.iter().map(|port| {
+        vec![
+            port.published.clone(),
+            port.endpoint.clone(),
+            ports_of(port.container_port, port.container_port_end),
+            port.network.clone().unwrap_or_else(|| "-".to_owned()),
+            if port.state == PortState::Active { "active" } else { "waiting" }.to_owned(),
+            port.hits.to_string(),
+        ]
+    });
+    table(&["PUBLISHED", "ENDPOINT", "PORT", "NETWORK", "STATE", "HITS"], rows.collect())
+}
+
+/// `address:port`, with brackets where they are needed.
+fn at(address: std::net::IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(address, port).to_string()
+}
+
+/// `flow ls`
+pub fn flows(flows: &[Flow]) -> Result<String> {
+    let rows = flows.iter().map(|flow| {
+        vec![
+            flow.protocol.clone(),
+            flow.from.clone(),
+            at(flow.source, flow.source_port),
+            at(flow.destination, flow.destination_port),
+            format!(
+                "{} → {}",
+                at(flow.translated_source, flow.translated_source_port),
+                at(flow.translated_destination, flow.translated_destination_port)
+            ),
+            flow.state.clone(),
+            format!("{}s", flow.age),
+            format!("{}/{}", flow.packets_out, flow.packets_in),
+            format!("{}/{}", flow.bytes_out, flow.bytes_in),
+        ]
+    });
+    let header = ["PROTOCOL", "FROM", "SOURCE", "DESTINATION", "TRANSLATED", "STATE", "AGE", "PACKETS", "BYTES"];
+    table(&header, rows.collect())
+}
+
+/// `status`
+pub fn status(status: &Status) -> Result<String> {
+    let mut text = String::new();
+    let Status { version, pid, started, kernel, attach, networks, endpoints, ports, .. } = status;
+    writeln!(text, "datapath {version} (process {pid}) since {started}")?;
+    let features = [("btf", status.features.btf), ("jit", status.features.jit), ("tcx", status.features.tcx)];
+    let features: Vec<_> = features.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    writeln!(text, "kernel {kernel}, attached by {attach} (has {})", list(&features))?;
+    let uplinks = status.uplinks.iter().map(|uplink| {
+        let addresses: Vec<_> = uplink.ipv4.into_iter().chain(uplink.ipv6).collect();
+        format!("{} ({})", uplink.name, list(&addresses))
+    });
+    writeln!(text, "uplinks: {}", list(&uplinks.collect::<Vec<_>>()))?;
+    writeln!(text, "{networks} networks, {endpoints} endpoints, {ports} published ports")?;
+    let fill = |name: &str, fill: &Fill| vec![name.to_owned(), fill.used.to_string(), fill.capacity.to_string()];
+    let rows = std::iter::once(fill("flows", &status.flows));
+    let rows = rows.chain(status.tables.iter().map(|(name, table)| fill(name, table)));
+    writeln!(text, "\n{}", table(&["TABLE", "USED", "CAPACITY"], rows.collect())?.trim_end())?;
+    let counted = |counts: &std::collections::BTreeMap<String, u64>| -> Vec<Vec<String>> {
+        counts.iter().filter(|(_, count)| **count > 0).map(|(name, count)| vec![name.clone(), count.to_string()]).collect()
+    };
+    let drops = counted(&status.drops);
+    if drops.is_empty() {
+        writeln!(text, "\nno packets dropped")?;
+    } else {
+        writeln!(text, "\n{}", table(&["DROPPED", "PACKETS"], drops)?.trim_end())?;
+    }
+    writeln!(text, "\n{}", table(&["COUNTER", "VALUE"], counted(&status.metrics))?.trim_end())?;
+    Ok(text)
+}
+
+/// `doctor`
+pub fn findings(findings: &[Finding]) -> Result<String> {
+    let mut text = String::new();
+    for finding in findings {
+        let level = match finding.level {
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Warning => "WARNING",
+            Level::Error => "ERROR",
+        };
+        writeln!(text, "{level:8}{}: {}", finding.check, finding.found)?;
+        if !finding.remedy.is_empty() {
+            writeln!(text, "        → {}", finding.remedy)?;
+        }
+    }
+    Ok(text)
+}
+
+/// `monitor`
+pub fn event(event: &Event) -> String {
+    let Some(packet) = &event.packet else { return format!("{}  {}\n", event.time, event.message) };
+    let address = |address: Option<std::net::IpAddr>, port: u16| match (address, port) {
+        (Some(address), 0) => address.to_string(),
+        (Some(address), port) => at(address, port),
+        (None, _) => "?".to_owned(),
+    };
+    let source = address(packet.source, packet.source_port);
+    let destination = address(packet.destination, packet.destination_port);
+    let about = [event.endpoint.as_deref().map(|e| format!("endpoint {e}")), event.network.as_deref().map(|n| format!("network {n}"))];
+    let about: Vec<_> = about.into_iter().flatten().collect();
+    format!(
+        "{}  {}  {source} → {destination}  {} {} bytes  {} ({})\n    {} {}\n",
+        event.time,
+        packet.reason,
+        if packet.protocol == "0" { &packet.ethertype } else { &packet.protocol },
+        packet.length,
+        packet.program,
+        list(&about),
+        packet.meaning,
+        packet.remedy,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_they_must_be() {
+        let rows = vec![vec!["a".to_owned(), "long cell".to_owned()], vec!["wide name".to_owned(), "b".to_owned()]];
+        let expected = "NAME       X\na          long cell\nwide name  b\n";
+        assert_eq!(table(&["NAME", "X"], rows).expect("a table"), expected);
+    }
+}
