@@ -6,7 +6,7 @@
 //! - [`path`]: the way of a packet through each hook, over the [`path::Packet`] and [`path::Tables`] it is given.
 //! - [`native`]: a packet in memory and tables in collections, for tests and fuzzing.
 
-#![cfg_attr(not(feature = "native"), no_std)]
+#![cfg_attr(not(any(test, feature = "native")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "atomics are intrinsics on this target"))]
 

@@ -50,8 +50,13 @@ fn b1_unicast_is_switched_by_ebpf() {
     arrived.expect("other ethertypes are switched too");
 
     let frames = inside.stop();
-    let from_a: Vec<_> = frames.iter().filter(|frame| !frame.outgoing && frame.view.ttl != 0).collect();
-    let unicast = from_a.iter().filter(|frame| !frame.view.is_neighbour_discovery());
+    let from_a = |source: IpAddr| endpoint(1, 10).contains(&source);
+    let unicast: Vec<_> = frames
+        .iter()
+        .filter(|frame| !frame.outgoing && frame.view.source.is_some_and(from_a))
+        .filter(|frame| !frame.view.is_neighbour_discovery())
+        .collect();
+    assert!(unicast.len() > 10, "{unicast:?}");
     for frame in unicast {
         assert_eq!(frame.view.ttl, 64, "TTL must be untouched: {frame:?}");
     }
@@ -240,17 +245,24 @@ fn unknown_unicast_is_dropped_and_counted() {
     let [source, target] = [endpoint(1, 10)[0], endpoint(1, 11)[0]];
     let on_b = Capture::start(&b.namespace, "eth0").expect("captures");
     let (mac, nobody) = (mac_of(&a), Mac([2, 0, 0, 0, 0, 0x77]));
-    scene.expect_drops("unknown_destination", || {
-        let frame = Ethernet::new(mac, nobody).ip(source, target).udp(1, 2, b"lost");
-        send_frames(&a.namespace, "eth0", &[frame]).expect("sends");
-        std::thread::sleep(Duration::from_millis(20));
-    });
-    // The MAC of one and the IP address of another.
-    scene.expect_drops("wrong_destination", || {
-        let frame = Ethernet::new(mac, mac_of(&b)).ip(source, endpoint(1, 50)[0]).udp(1, 2, b"lost");
-        send_frames(&a.namespace, "eth0", &[frame]).expect("sends");
-        std::thread::sleep(Duration::from_millis(20));
-    });
+    for frame in [
+        Ethernet::new(mac, nobody).payload(ethertype::EXPERIMENT, b"lost"),
+        Ethernet::new(mac, nobody).ip(source, endpoint(1, 50)[0]).udp(1, 2, b"lost"),
+    ] {
+        scene.expect_drops("unknown_destination", || {
+            send_frames(&a.namespace, "eth0", &[frame]).expect("sends");
+            std::thread::sleep(Duration::from_millis(20));
+        });
+    }
+    // The IP address of one and the MAC of nobody, or of another.
+    let third = scene.join("c", 1, 12);
+    for other in [nobody, mac_of(&third)] {
+        scene.expect_drops("wrong_destination", || {
+            let frame = Ethernet::new(mac, other).ip(source, target).udp(1, 2, b"lost");
+            send_frames(&a.namespace, "eth0", &[frame]).expect("sends");
+            std::thread::sleep(Duration::from_millis(20));
+        });
+    }
     let right = Ethernet::new(mac, mac_of(&b)).ip(source, target).udp(1, 2, b"found");
     send_frames(&a.namespace, "eth0", &[right]).expect("sends");
     on_b.wait_for(SECOND, |frame| frame.view.payload == b"found").expect("the right one arrives");

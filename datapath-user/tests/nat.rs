@@ -213,7 +213,9 @@ fn n13_stray_segments_and_host_packets_with_inside_sources_stay_inside() {
         send_frames(&a.namespace, "eth0", &frames).expect("sends");
         std::thread::sleep(Duration::from_millis(30));
     });
-    // The host's own programs, bound to a gateway address: the last guard.
+    // The host's own programs, bound to a gateway address: the last guard. The neighbour is known by then, for ARP
+    // names the address that its packet was to come from.
+    reach_all(&scene.namespace, Lan::INTERNET.map(address), 80, "far", Lan::HOST.map(address));
     for family in Family::ALL {
         let target = at(family.of(Lan::INTERNET), 80);
         let bound = Client::new(&scene.namespace).from_address(of(family, gateway(1))).timeout(REFUSAL);

@@ -100,10 +100,8 @@ fn p5_a_specific_address_beats_the_wildcard() {
             .ip("addr add 192.0.2.9/24 dev up0\naddr add 2001:db8:2::9/64 dev up0 nodad")
             .expect("addresses");
         scene.network(1, "");
-        let containers = ["any", "one", "two", "datagrams"].map(|name| {
-            let number = 10 + u16::try_from(name.len()).expect("small") + u16::from(name == "two");
-            scene.join(name, 1, number)
-        });
+        let containers = [("any", 10), ("one", 11), ("two", 12), ("datagrams", 13)];
+        let containers = containers.map(|(name, host)| scene.join(name, 1, host));
         let _servers = containers.each_ref().map(|container| serve(&container.namespace, &container.name, 80));
         let wildcard = || scene.run("publish 8080:80/tcp any");
         let specific = || {

@@ -4,7 +4,7 @@
 //! followed by itself. So one exchange tells all there is to assert.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -64,7 +64,7 @@ impl Server {
     }
 
     fn serve_tcp(&mut self, socket: Socket) -> io::Result<()> {
-        let listener: TcpListener = socket.try_clone()?.into();
+        let listener = socket.try_clone()?;
         self.sockets.push(socket);
         let (name, seen, stop) = (Arc::clone(&self.name), Arc::clone(&self.seen), Arc::clone(&self.stop));
         self.threads.push(std::thread::spawn(move || {
@@ -72,10 +72,12 @@ impl Server {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
+                // A connection that was reset before it was accepted may have no address any more.
+                let Some(peer) = peer.as_socket() else { continue };
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push((Protocol::Tcp, peer));
                 let name = Arc::clone(&name);
                 // Ends with its connection; a connection that breaks is the client's to report.
-                std::thread::spawn(move || drop(echo_stream(&name, stream, peer)));
+                std::thread::spawn(move || drop(echo_stream(&name, stream.into(), peer)));
             }
         }));
         Ok(())

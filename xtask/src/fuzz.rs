@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::shell::{self, say};
 
@@ -80,22 +80,36 @@ fn targets() -> Result<Vec<String>> {
 
 /// Runs one target. What it learns stays in `target/corpus`; an input that breaks it is kept and named.
 fn fuzz(target: &str, binary: &Path, seconds: u64) -> Result<()> {
-    let corpus = shell::target().join("corpus").join(target);
-    let crashes = shell::target().join("crashes");
+    let (corpus, crashes) = (shell::target().join("corpus").join(target), shell::target().join("crashes"));
     fs::create_dir_all(&corpus)?;
     fs::create_dir_all(&crashes)?;
+    let log = crashes.join(format!("{target}.log"));
     say(format!("fuzzing {target} for {seconds} s"));
     let status = shell::run_within(
         shell::command(binary)
             .arg(&corpus)
             .args([format!("-max_total_time={seconds}"), format!("-artifact_prefix={}/{target}-", crashes.display())])
-            .args(["-print_final_stats=1", "-max_len=2048", "-timeout=10", "-verbosity=0"]),
+            .args(["-print_final_stats=1", "-max_len=2048", "-timeout=10"])
+            .stderr(fs::File::create(&log)?),
         Duration::from_secs(seconds + 60),
     )?;
-    ensure!(
-        status.success(),
-        "{target} broke on an input; it is in {}. Make it a named regression test",
-        crashes.display()
-    );
+    let said = fs::read_to_string(&log)?;
+    if !status.success() {
+        let end: Vec<&str> = said.lines().rev().take(40).collect();
+        end.iter().rev().for_each(|line| eprintln!("{line}"));
+        bail!("{target} broke on an input, which is in {}; make it a named regression test", crashes.display());
+    }
+    let tried: u64 = stat(&said, "number_of_executed_units").context("the fuzzer printed no statistics")?;
+    let found = stat(&said, "new_units_added").unwrap_or(0);
+    // A target that never looks at its input would pass for ever.
+    let known = fs::read_dir(&corpus)?.count();
+    ensure!(tried > 0 && known > 0, "{target} found nothing interesting in {tried} inputs; does it look at them?");
+    say(format!("  {target}: {tried} inputs, {found} of them new, none broke it"));
     Ok(())
+}
+
+/// A number of libFuzzer's final statistics.
+fn stat(log: &str, name: &str) -> Option<u64> {
+    log.lines()
+        .find_map(|line| line.strip_prefix("stat::")?.strip_prefix(name)?.trim_start_matches(':').trim().parse().ok())
 }

@@ -74,6 +74,7 @@ impl Scene {
         let mut attempts = self.delivered(Protocol::Tcp, 0);
         attempts.extend(self.delivered(Protocol::Tcp, 1));
         attempts.extend(self.delivered(Protocol::Udp, 0));
+        attempts.extend(self.delivered(Protocol::Udp, 1));
         attempts.extend(self.refused());
         attempts
     }

@@ -137,7 +137,7 @@ mod tests {
             ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 176),
             ("UdpMapping", size_of::<super::UdpMapping>(), align_of::<super::UdpMapping>(), 40),
             ("UdpMapped", size_of::<super::UdpMapped>(), align_of::<super::UdpMapped>(), 32),
-            ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 96),
+            ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 88),
             ("Event", size_of::<super::Event>(), align_of::<super::Event>(), 72),
         ];
         for (name, size, align, expected) in layouts {

@@ -5,7 +5,7 @@
 
 use crate::abi::Address;
 
-/// A one's complement sum that has not been folded yet.
+/// A one's complement sum of 64 bits, which folds to the sum of 16-bit words (RFC 1071 section 2 (C)).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Sum(u64);
 
@@ -13,44 +13,47 @@ impl Sum {
     /// The sum of nothing.
     pub const ZERO: Self = Self(0);
 
+    /// Adds a word, with the carry coming in at the other end.
+    #[inline(always)]
+    const fn add(self, word: u64) -> Self {
+        let (sum, carry) = self.0.overflowing_add(word);
+        Self(sum + carry as u64)
+    }
+
     /// Adds a 16-bit word.
     #[inline(always)]
     #[must_use]
     pub const fn add16(self, word: u16) -> Self {
-        Self(self.0 + word as u64)
-    }
-
-    /// Adds a 32-bit word.
-    #[inline(always)]
-    #[must_use]
-    pub const fn add32(self, word: u32) -> Self {
-        Self(self.0 + (word & 0xffff) as u64 + (word >> 16) as u64)
-    }
-
-    /// Adds both words of an address, in the form it has on the wire (4 bytes of an IPv4 address, else 16).
-    #[inline(always)]
-    #[must_use]
-    pub const fn add_address(self, address: &Address) -> Self {
-        if address.is_v4() {
-            self.add32(address.v4_word())
-        } else {
-            let [high, low] = address.words;
-            self.add32(high as u32).add32((high >> 32) as u32).add32(low as u32).add32((low >> 32) as u32)
-        }
-    }
-
-    /// Takes an address away.
-    #[inline(always)]
-    #[must_use]
-    pub const fn subtract_address(self, address: &Address) -> Self {
-        self.add32(!Self::ZERO.add_address(address).folded32())
+        self.add(word as u64)
     }
 
     /// Takes a 16-bit word away.
     #[inline(always)]
     #[must_use]
     pub const fn subtract16(self, word: u16) -> Self {
-        self.add16(!word)
+        self.add(!(word as u64))
+    }
+
+    /// Adds an address. The prefix of an IPv4-mapped one adds 0xffff, which is zero in one's complement: the sum is that
+    /// of the four bytes on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn add_address(self, address: &Address) -> Self {
+        self.add(address.words[0]).add(address.words[1])
+    }
+
+    /// Takes an address away.
+    #[inline(always)]
+    #[must_use]
+    pub const fn subtract_address(self, address: &Address) -> Self {
+        self.add(!address.words[0]).add(!address.words[1])
+    }
+
+    /// Whether it is either zero of one's complement.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0 || self.0 == u64::MAX
     }
 
     /// The sum as 32 bits, as the kernel's checksum helpers take differences.
@@ -65,9 +68,9 @@ impl Sum {
     #[inline(always)]
     #[must_use]
     pub const fn folded(self) -> u16 {
-        let once = (self.0 & 0xffff) + ((self.0 >> 16) & 0xffff) + ((self.0 >> 32) & 0xffff);
+        let once = self.folded32();
         let twice = (once & 0xffff) + (once >> 16);
-        ((twice & 0xffff) + (twice >> 16)) as u16
+        (twice + (twice >> 16)) as u16
     }
 
     /// What goes into a checksum field.
@@ -82,7 +85,7 @@ impl Sum {
 #[inline(always)]
 #[must_use]
 pub const fn updated(checksum: u16, difference: Sum) -> u16 {
-    Sum(difference.0).add16(!checksum).checksum()
+    difference.add16(!checksum).checksum()
 }
 
 /// The sum of a byte string that begins at an even offset.

@@ -71,7 +71,7 @@ fn mend_transport<P: Packet>(packet: &mut P, parsed: &Parsed, answers: &FlowKey)
     if pseudo && addresses != Sum::ZERO {
         packet.mend_checksum(&Checksum { offset, difference: addresses, pseudo: true, zero_is_none, ipv6 })?;
     }
-    if ports.folded() != 0 && ports.folded() != 0xffff {
+    if !ports.is_zero() {
         packet.mend_checksum(&Checksum { offset, difference: ports, pseudo: false, zero_is_none, ipv6 })?;
     }
     Ok(())

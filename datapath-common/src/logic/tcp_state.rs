@@ -121,9 +121,9 @@ mod tests {
                 segments.into_iter().map(|(original, flags)| (if original { Original } else { Reply }, flags)).collect();
             if is_established(after(&segments)) {
                 for direction in [Original, Reply] {
-                    prop_assert!(segments.iter().any(|(from, flags)| {
-                        *from == direction && flags & flag::SYN != 0 && flags & flag::RST == 0
-                    }));
+                    let opens = |flags: u8| flags & flag::SYN != 0 && flags & flag::RST == 0;
+                    let opened = segments.iter().any(|(from, flags)| *from == direction && opens(*flags));
+                    prop_assert!(opened, "{direction:?}");
                 }
             }
         }

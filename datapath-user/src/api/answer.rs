@@ -66,10 +66,10 @@ pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Denial> {
 
 /// Nothing is here.
 pub async fn not_found(uri: Uri) -> Denial {
-    Denial::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; see docs/api.md", uri.path()))
+    Denial::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; ask for /status, /networks, /endpoints, /ports, /flows, /events, /metrics or /doctor", uri.path()))
 }
 
 /// Something is here, but not for this method.
 pub async fn not_allowed(method: Method, uri: Uri) -> Denial {
-    Denial::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {}; see docs/api.md", uri.path()))
+    Denial::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {}; use GET, or POST to make and DELETE to remove things", uri.path()))
 }

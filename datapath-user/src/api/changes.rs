@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::answer::{Answer, Denial, body};
 use super::{App, PublishRequest};
 use crate::engine::Failure;
-use crate::model::{AttachRequest, NetworkRequest, PortSpec, UnpublishSpec};
+use crate::model::{AttachRequest, Endpoint, NetworkRequest, PortSpec, UnpublishSpec};
 use crate::view::{self, Event, EventKind};
 
 /// Runs a change as a task of its own: a future that is dropped with its connection would stop in the middle.
@@ -28,6 +28,12 @@ impl App {
         let event = Event::change(kind, message, network.map(str::to_owned), endpoint.map(str::to_owned));
         // Nobody listening is no error.
         let _ = self.events.send(Arc::new(event));
+    }
+
+    /// Tells those who listen that an endpoint was detached, or has vanished.
+    pub(crate) fn tell_detached(&self, endpoint: &Endpoint) {
+        let message = format!("endpoint {} detached from {}", endpoint.name, endpoint.network);
+        self.tell(EventKind::Detached, message, Some(&endpoint.network), Some(&endpoint.name));
     }
 }
 
@@ -75,8 +81,7 @@ pub async fn detach(
     let snapshot = app.readers.snapshot();
     let mut views = Vec::new();
     for endpoint in &gone {
-        let message = format!("endpoint {} detached from {}", endpoint.name, endpoint.network);
-        app.tell(EventKind::Detached, message, Some(&endpoint.network), Some(&endpoint.name));
+        app.tell_detached(endpoint);
         views.push(view::endpoint(&snapshot, app.readers.kernel.datapath.tables(), endpoint)?);
     }
     Ok(Json(views))

@@ -38,8 +38,10 @@ pub async fn follow(app: App, mut watch: Watch) {
             }
             _ = period.tick() => true,
         };
-        if let Err(failure) = app.engine.lock().await.resync(thorough).await {
-            tracing::warn!("the host could not be followed, it is tried again: {failure}");
+        let resynced = app.engine.lock().await.resync(thorough).await;
+        match resynced {
+            Ok(vanished) => vanished.iter().for_each(|endpoint| app.tell_detached(endpoint)),
+            Err(failure) => tracing::warn!("the host could not be followed, it is tried again: {failure}"),
         }
     }
 }

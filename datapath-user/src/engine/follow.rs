@@ -13,14 +13,15 @@ use crate::kernel::netlink::UplinkInterface;
 use crate::model::Endpoint;
 
 impl Engine {
-    /// Looks at the host and follows what has changed. `thorough`: also what no message tells of.
+    /// Looks at the host and follows what has changed. `thorough`: also what no message tells of. Returns the endpoints
+    /// that have vanished.
     ///
     /// # Errors
     /// When the host cannot be read, or refuses; it is tried again with the next change or a few seconds later.
-    pub async fn resync(&mut self, thorough: bool) -> Result<(), Failure> {
+    pub async fn resync(&mut self, thorough: bool) -> Result<Vec<Endpoint>, Failure> {
         let view = View::read(&self.kernel.netlink).await?;
         self.host = view.host();
-        self.forget_vanished(&view).await?;
+        let vanished = self.forget_vanished(&view).await?;
         self.restore_gateways(&view).await?;
         self.follow_addresses(&view).await?;
         self.follow_uplinks(&view)?;
@@ -30,7 +31,7 @@ impl Engine {
                 tracing::debug!("a published port is not held: {taken}");
             }
         }
-        Ok(())
+        Ok(vanished)
     }
 
     /// Reads what the model must respect of the host.
@@ -40,7 +41,7 @@ impl Engine {
     }
 
     /// A port goes when its namespace does, or when somebody deletes it: then its endpoint is gone.
-    async fn forget_vanished(&mut self, view: &View) -> Result<(), Failure> {
+    async fn forget_vanished(&mut self, view: &View) -> Result<Vec<Endpoint>, Failure> {
         let ports = &self.actual.devices.ports;
         let is_there = |e: &Endpoint| {
             let port = ports.get(&e.generation);
@@ -48,7 +49,7 @@ impl Engine {
         };
         let vanished: Vec<Endpoint> = self.state.model.endpoints.values().filter(|e| !is_there(e)).cloned().collect();
         if vanished.is_empty() {
-            return Ok(());
+            return Ok(vanished);
         }
         let mut next = self.state.model.clone();
         for endpoint in &vanished {
@@ -56,8 +57,8 @@ impl Engine {
             next.forget(endpoint.index)?;
         }
         self.change(next, &Namespaces::default()).await?;
-        self.purge_flows(vanished).await;
-        Ok(())
+        self.purge_flows(vanished.clone()).await;
+        Ok(vanished)
     }
 
     /// Gateway devices are ours to keep: made again when deleted, and given back their addresses.

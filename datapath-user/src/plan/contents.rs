@@ -118,16 +118,17 @@ impl Contents {
     }
 
     fn add_publication(&mut self, publication: &model::Publication) {
-        let Some(target) = &publication.target else { return };
-        let Some(endpoint) = self.endpoints.get_mut(&target.index) else { return };
-        if endpoint.generation != target.generation {
-            return;
+        let target = publication.target.as_ref().filter(|target| {
+            self.endpoints.get(&target.index).is_some_and(|endpoint| endpoint.generation == target.generation)
+        });
+        if let Some(endpoint) = target.and_then(|target| self.endpoints.get_mut(&target.index)) {
+            endpoint.publications += publication.host.count();
         }
-        endpoint.publications += publication.host.count();
+        // One that waits keeps its place and its count of flows, and no key leads to it.
         let value = Publication {
             generation: publication.generation,
-            endpoint: target.index,
-            endpoint_generation: target.generation,
+            endpoint: target.map_or(HOST, |target| target.index),
+            endpoint_generation: target.map_or(0, |target| target.generation),
             host_port: publication.answered_ports().first,
             container_port: publication.container.first,
             count: publication.host.count(),
@@ -137,7 +138,8 @@ impl Contents {
         let keys_at = |address: IpAddr| {
             publication.answered_ports().ports().map(move |port| PublishedKey::new(address.into(), port.to_be(), protocol))
         };
-        let keys = publication.answered().into_iter().flat_map(keys_at).collect();
+        let answered = if target.is_some() { publication.answered() } else { Vec::new() };
+        let keys = answered.into_iter().flat_map(keys_at).collect();
         self.publications.insert(publication.index, Published { value, keys });
     }
 

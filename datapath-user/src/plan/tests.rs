@@ -121,6 +121,18 @@ fn the_last_member_moves_into_the_hole() {
 }
 
 #[test]
+fn what_waits_has_no_keys_and_keeps_its_count() {
+    let mut model = model_with(&[("web", "app")], &["80:80"]);
+    let before = contents_of(&model);
+    model.detach("web", None).expect("detached");
+    let waiting = desired(&model, &devices_of(&model), &before);
+    assert!(waiting.publications[&1].keys.is_empty());
+    assert_eq!(waiting.publications[&1].value.endpoint_generation, 0);
+    let plan = changes(&before, &waiting);
+    assert!(!plan.iter().any(|change| matches!(change, Change::ZeroHits(_))));
+}
+
+#[test]
 fn a_new_target_overwrites_without_a_gap() {
     let mut model = model_with(&[("web", "app")], &["80:80"]);
     let before = contents_of(&model);
