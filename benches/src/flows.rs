@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use datapath_common::abi::{EndpointUsage, Flow, FlowIndex, FlowKey, claim, map};
+use datapath_common::abi::{EndpointUsage, Flow, FlowIndex, FlowKey, claim, flow_flags, map};
 
 /// Empties the flow table that is pinned in this folder.
 pub fn flush(pins: &Path) -> Result<()> {
@@ -21,13 +21,20 @@ pub fn flush(pins: &Path) -> Result<()> {
         if flow.claim != claim::LIVE {
             continue;
         }
-        let charged = if flow.initiator.endpoint != 0 { flow.initiator.endpoint } else { flow.responder.endpoint };
-        let spent = usage.get(&charged, 0)?;
-        usage.set(charged, EndpointUsage { flows: spent.flows.saturating_sub(1), ..spent }, 0)?;
+        // A closed flow is not charged to anybody any more.
+        if flow.flags & flow_flags::CLOSED == 0 {
+            uncharge(&mut usage, &flow)?;
+        }
         // The serial stays, so that it goes on rising.
         flows.set(index.slot, Flow { serial: flow.serial, ..Flow::default() }, 0)?;
     }
     Ok(())
+}
+
+fn uncharge(usage: &mut Array<MapData, EndpointUsage>, flow: &Flow) -> Result<()> {
+    let charged = if flow.initiator.endpoint != 0 { flow.initiator.endpoint } else { flow.responder.endpoint };
+    let spent = usage.get(&charged, 0)?;
+    Ok(usage.set(charged, EndpointUsage { flows: spent.flows.saturating_sub(1), ..spent }, 0)?)
 }
 
 fn open<T>(pins: &Path, name: &str, kind: impl FnOnce(MapData) -> Result<T, MapError>) -> Result<T> {

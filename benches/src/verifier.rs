@@ -18,6 +18,7 @@ use aya::{
 };
 use aya_obj::{
     Function, Object, Program, ProgramSection,
+    btf::BtfFeatures,
     generated::{BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type},
 };
 use datapath_common::abi::{Settings, map};
@@ -50,6 +51,7 @@ pub fn costs(object: &[u8], settings: &Settings) -> Result<BTreeMap<String, Cost
         maps.maps().map(|(name, map)| Ok((name, descriptor(name, map)?))).collect::<Result<_>>()?;
 
     let mut object = Object::parse(object)?;
+    let types = load_types(&mut object)?;
     let definitions: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
     let located = definitions
         .iter()
@@ -66,7 +68,7 @@ pub fn costs(object: &[u8], settings: &Settings) -> Result<BTreeMap<String, Cost
     let (mut costs, mut refused) = (BTreeMap::new(), Vec::new());
     for (name, program) in &object.programs {
         let function = &object.functions[&program.function_key()];
-        let (log, accepted) = load(program, function).with_context(|| name.clone())?;
+        let (log, accepted) = load(program, function, &types).with_context(|| name.clone())?;
         match cost(&log, &function.instructions, &names) {
             Ok(cost) if accepted => drop(costs.insert(name.clone(), cost)),
             Ok(cost) => refused.push(format!("{name} was refused: {log}deepest chain: {}", cost.deepest.join(", "))),
@@ -133,8 +135,29 @@ fn descriptor(name: &str, map: &Map) -> Result<RawFd> {
     Ok(data.fd().as_fd().as_raw_fd())
 }
 
+/// Loads the object's BTF, as every kernel since 6.1 takes it.
+fn load_types(object: &mut Object) -> Result<OwnedFd> {
+    let types = object
+        .fixup_and_sanitize_btf(&BtfFeatures::new(true, true, true, true, true, true, true, true))?
+        .context("the object has no BTF; it is built with -C link-arg=--btf")?
+        .to_bytes();
+    // SAFETY: as in `load`.
+    let mut attributes = unsafe { std::mem::zeroed::<bpf_attr>() };
+    // SAFETY: as in `load`.
+    let fields = unsafe { &mut attributes.__bindgen_anon_7 };
+    fields.btf = types.as_ptr() as u64;
+    fields.btf_size = u32::try_from(types.len())?;
+    // SAFETY: BPF_BTF_LOAD reads the types, which outlive the call and have the length given.
+    let returned = unsafe {
+        libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_BTF_LOAD as u32, &raw mut attributes, size_of::<bpf_attr>())
+    };
+    ensure!(returned >= 0, "the kernel refused the object's BTF: {}", io::Error::last_os_error());
+    // SAFETY: the kernel has just given us this descriptor; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(returned)?) })
+}
+
 /// Loads the program, throws it away, and returns what the verifier printed and whether it accepted the program.
-fn load(program: &Program, function: &Function) -> Result<(String, bool)> {
+fn load(program: &Program, function: &Function, types: &OwnedFd) -> Result<(String, bool)> {
     let kind = match program.section {
         ProgramSection::SchedClassifier => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
         ProgramSection::Xdp { .. } => bpf_prog_type::BPF_PROG_TYPE_XDP,
@@ -149,11 +172,17 @@ fn load(program: &Program, function: &Function) -> Result<(String, bool)> {
     fields.insns = function.instructions.as_ptr() as u64;
     fields.insn_cnt = u32::try_from(function.instructions.len())?;
     fields.license = program.license.as_ptr() as u64;
+    fields.prog_btf_fd = u32::try_from(types.as_raw_fd())?;
+    // Without it the verifier refuses callbacks.
+    let functions = function.func_info.func_info_bytes();
+    fields.func_info = functions.as_ptr() as u64;
+    fields.func_info_rec_size = u32::try_from(function.func_info_rec_size)?;
+    fields.func_info_cnt = u32::try_from(function.func_info.len())?;
     fields.log_level = LOG_STATS;
     fields.log_buf = log.as_mut_ptr() as u64;
     fields.log_size = u32::try_from(log.len())?;
-    // SAFETY: BPF_PROG_LOAD reads the instructions and the license and writes the log, all of which outlive the call
-    // and have the lengths given (the license ends with a zero).
+    // SAFETY: BPF_PROG_LOAD reads the instructions, the license and the function records and writes the log, all of which
+    // outlive the call and have the lengths given (the license ends with a zero).
     let returned = unsafe {
         libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_PROG_LOAD as u32, &raw mut attributes, size_of::<bpf_attr>())
     };

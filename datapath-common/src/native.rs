@@ -19,7 +19,7 @@ use crate::{
         checksum::{self, Sum},
         headers::{ETHERNET, Headers, ROOM},
     },
-    path::{Checksum, FlowSlot, Inserted, Outcome, Packet, Route, Scratch, Tables, UsageSlot},
+    path::{Checksum, FlowSlot, Inserted, LoopBody, Outcome, Packet, Route, Scratch, Tables, UsageSlot},
 };
 
 /// Where a copy of a packet went.
@@ -249,7 +249,7 @@ pub struct NativeTables {
     /// `FLOWS`; never resized, so that slots stay where they are.
     flows: Vec<Cell<Flow>>,
     usage: RefCell<HashMap<u32, std::boxed::Box<Cell<EndpointUsage>>>>,
-    cursor: Cell<u32>,
+    cursors: [Cell<u32>; 2],
     mappings: RefCell<HashMap<UdpMapping, u16>>,
     mapped: RefCell<HashMap<PublishedKey, UdpMapped>>,
     hits: RefCell<HashMap<u32, u64>>,
@@ -268,7 +268,7 @@ impl NativeTables {
             keys: RefCell::default(),
             flows: (0..flows).map(|_| Cell::default()).collect(),
             usage: RefCell::default(),
-            cursor: Cell::new(0),
+            cursors: Default::default(),
             mappings: RefCell::default(),
             mapped: RefCell::default(),
             hits: RefCell::default(),
@@ -279,6 +279,12 @@ impl NativeTables {
     /// Every slot.
     pub fn flows(&self) -> impl Iterator<Item = Flow> + '_ {
         self.flows.iter().map(Cell::get)
+    }
+
+    fn moved_on(&self, cursor: usize) -> u32 {
+        let at = self.cursors[cursor].get();
+        self.cursors[cursor].set(at.wrapping_add(1));
+        at & (self.state.settings.flow_capacity - 1)
     }
 
     /// A metric's count.
@@ -426,9 +432,19 @@ impl Tables for NativeTables {
     }
 
     fn next_slot(&self) -> u32 {
-        let at = self.cursor.get();
-        self.cursor.set(at.wrapping_add(1));
-        at & (self.state.settings.flow_capacity - 1)
+        self.moved_on(0)
+    }
+
+    fn next_swept(&self) -> u32 {
+        self.moved_on(1)
+    }
+
+    fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>) {
+        for round in 0..times {
+            if body(round.into(), state) != 0 {
+                break;
+            }
+        }
     }
 
     fn udp_mapping(&self, key: &UdpMapping) -> Option<u16> {

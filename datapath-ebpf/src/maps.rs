@@ -3,7 +3,7 @@
 //! All maps are pinned by name, so programs of a later version find what is there. Sizes that are configured are
 //! changed by the daemon before the maps are created.
 
-use core::ptr;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
@@ -17,7 +17,7 @@ use datapath_common::{
         Network, Program, Publication, PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
     },
     logic::parse::Parsed,
-    path::{FlowSlot, Inserted, Scratch, Tables, UsageSlot},
+    path::{FlowSlot, Inserted, LoopBody, Scratch, Tables, UsageSlot},
 };
 
 const ENDPOINT_CAPACITY: u32 = 16_384;
@@ -60,7 +60,7 @@ static FLOW_BY_KEY: HashMap<FlowKey, FlowIndex> = HashMap::pinned(2 * FLOW_CAPAC
 #[map]
 static FLOWS: Array<Flow> = Array::pinned(FLOW_CAPACITY, BPF_F_MMAPABLE);
 #[map]
-static FLOW_CURSOR: Array<u32> = Array::pinned(1, 0);
+static FLOW_CURSOR: Array<u32> = Array::pinned(2, 0);
 #[map]
 static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(FLOW_CAPACITY / 4, 0);
 #[map]
@@ -94,6 +94,20 @@ impl Maps {
         let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(program as u32)? };
         scratch.parsed = Parsed::EMPTY;
         Some(scratch)
+    }
+
+    /// Moves a cursor on, and returns the slot it was at.
+    #[inline(always)]
+    fn moved_on(&self, cursor: u32) -> u32 {
+        let Some(cursor) = FLOW_CURSOR.get_ptr_mut(cursor) else {
+            return 0;
+        };
+        // SAFETY: a value of the map, shared by CPUs: added to atomically. SeqCst, as LLVM 22 compiles a relaxed
+        // addition to one that does not fetch, and then takes the operand for what was fetched.
+        let at = unsafe {
+            core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::SeqCst }>(cursor, 1)
+        };
+        at & self.setting32(core::mem::offset_of!(Settings, flow_capacity)).wrapping_sub(1)
     }
 
     /// Counts a drop, and tells of it when the last event of this reason is long enough ago.
@@ -288,15 +302,18 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn next_slot(&self) -> u32 {
-        let Some(cursor) = FLOW_CURSOR.get_ptr_mut(0) else {
-            return 0;
-        };
-        // SAFETY: a value of the map, shared by CPUs: added to atomically. SeqCst, as LLVM 22 compiles a relaxed
-        // addition to one that does not fetch, and then takes the operand for what was fetched.
-        let at = unsafe {
-            core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::SeqCst }>(cursor, 1)
-        };
-        at & self.setting32(core::mem::offset_of!(Settings, flow_capacity)).wrapping_sub(1)
+        self.moved_on(0)
+    }
+
+    #[inline(always)]
+    fn next_swept(&self) -> u32 {
+        self.moved_on(1)
+    }
+
+    #[inline(always)]
+    fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>) {
+        // SAFETY: the callback has the signature that bpf_loop calls, and the state lives as long as the loop.
+        unsafe { helpers::bpf_loop(times, body as *mut c_void, ptr::from_mut(state).cast(), 0) };
     }
 
     #[inline(always)]

@@ -317,7 +317,6 @@ fn b5_a_successor_is_found_at_once_and_has_another_mac() {
     let old_mac = mac_of(&old);
     let _old = serve(&old.namespace, "old", 80);
     reach_all(&a.namespace, endpoint(1, 11), 80, "old", endpoint(1, 10));
-    let on_a = Capture::start(&a.namespace, "eth0").expect("captures");
     scene.run("detach old");
     fail_all(&a.namespace, endpoint(1, 11), 80);
     let new = scene.join("new", 1, 11);
@@ -328,5 +327,4 @@ fn b5_a_successor_is_found_at_once_and_has_another_mac() {
         let exchange = reach(&a.namespace, Protocol::Tcp, at(of(family, endpoint(1, 11)), 80));
         assert_eq!(exchange.server, "new");
     }
-    drop(on_a);
 }

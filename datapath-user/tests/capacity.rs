@@ -39,7 +39,7 @@ fn n10_one_endpoint_cannot_take_more_than_its_quota() {
 
 #[test]
 fn n10_a_full_table_refuses_new_flows_and_keeps_the_old() {
-    let scene = configured("flow_capacity = 64\nflow_quota = 64\n");
+    let scene = configured("flow_capacity = 64\nflow_quota = 1000\n");
     scene.network(1, "");
     let (a, b) = (scene.join("a", 1, 10), scene.join("b", 1, 11));
     let (_far, _b) = (serve(&scene.lan().internet, "far", 80), serve(&b.namespace, "b", 80));
@@ -55,9 +55,9 @@ fn n10_a_full_table_refuses_new_flows_and_keeps_the_old() {
     assert_no_leak(uplink);
 }
 
-#[test]
-fn n10_expired_flows_make_room_with_the_daemon_dead() {
-    let scene = configured("flow_capacity = 64\nflow_quota = 64\n[timeouts]\nudp = 1\n");
+/// Opens 50 flows, lets them expire, and again, with the daemon dead.
+fn open_and_expire(config: &str) {
+    let scene = configured(config);
     scene.network(1, "");
     let a = scene.join("a", 1, 10);
     let _far = serve(&scene.lan().internet, "far", 80);
@@ -68,4 +68,14 @@ fn n10_expired_flows_make_room_with_the_daemon_dead() {
         assert!(opened >= 48, "round {round}: {opened} of 50 flows");
         std::thread::sleep(Duration::from_millis(1_100));
     }
+}
+
+#[test]
+fn n10_expired_flows_make_room_with_the_daemon_dead() {
+    open_and_expire("flow_capacity = 64\nflow_quota = 1000\n[timeouts]\nudp = 1\n");
+}
+
+#[test]
+fn n10_expired_flows_do_not_count_against_the_quota_with_the_daemon_dead() {
+    open_and_expire("flow_capacity = 1024\nflow_quota = 60\n[timeouts]\nudp = 1\n");
 }

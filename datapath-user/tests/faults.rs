@@ -4,10 +4,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use lab::foreign::ForeignProgram;
+use lab::foreign::{DROP, ForeignProgram, PASS};
 use lab::probe::Probes;
-use lab::{DaemonOptions, Lan, Protocol};
-use support::{Scene, address, at, endpoint, fail, reach, reach_all, serve};
+use lab::{DaemonOptions, Host, Lan, Protocol};
+use support::{Scene, add_foreign_filter, address, at, endpoint, fail, has_foreign_filter, reach, reach_all, serve};
 
 #[test]
 fn f1_killed_and_restarted_without_loss() {
@@ -135,37 +135,43 @@ fn f8_programs_of_others_are_kept_and_respected() {
     scene.network(1, "");
     let (a, b) = (scene.join("a", 1, 10), scene.join("b", 1, 11));
     let _servers = (serve(&b.namespace, "b", 80), serve(&scene.lan().internet, "far", 80));
+    let _host = serve(&scene.namespace, "host", 2222);
     scene.publish("8080:80", "b");
+    let machine = &scene.lan().machine;
+    let [host4, _] = Lan::HOST.map(address);
     let check = || {
-        reach_all(&scene.lan().machine, Lan::HOST.map(address), 8080, "b", Lan::MACHINE.map(address));
+        reach_all(machine, Lan::HOST.map(address), 8080, "b", Lan::MACHINE.map(address));
+        reach_all(machine, Lan::HOST.map(address), 2222, "host", Lan::MACHINE.map(address));
         reach_all(&a.namespace, Lan::INTERNET.map(address), 80, "far", Lan::HOST.map(address));
     };
-    // A program that lets everything through, before ours on the uplink, is kept over restarts.
-    let pass = ForeignProgram::attach(&scene.namespace, "up0", lab::foreign::PASS).expect("attaches");
+    // A program that lets everything through, before ours on the uplink, and a filter, are kept over restarts.
+    let pass = ForeignProgram::attach_first(&scene.namespace, Host::UPLINK, PASS).expect("attaches");
+    scene.namespace.run("tc", ["qdisc", "add", "dev", Host::UPLINK, "clsact"]).expect("tc");
+    add_foreign_filter(&scene);
     check();
     scene.kill_daemon().expect("kills");
     scene.start_daemon().expect("starts again");
     check();
-    assert!(pass.is_attached().expect("query"), "ours must not remove it");
-    // One that drops everything is respected, too.
-    let drop_all = ForeignProgram::attach(&scene.namespace, "up0", lab::foreign::DROP).expect("attaches");
-    fail(&scene.lan().machine, Protocol::Tcp, at(address(Lan::HOST[0]), 8080));
-    drop(drop_all);
+    assert!(pass.is_attached().expect("query") && has_foreign_filter(&scene));
+
+    // One in front that drops everything is respected, too.
+    let first = ForeignProgram::attach_first(&scene.namespace, Host::UPLINK, DROP).expect("attaches");
+    fail(machine, Protocol::Tcp, at(host4, 8080));
+    drop(first);
     check();
-    // A clsact filter of somebody else stays, and sees what is passed on to the host.
-    scene.namespace.run("tc", ["qdisc", "add", "dev", "up0", "clsact"]).expect("tc");
-    scene.namespace.run("tc", ["filter", "add", "dev", "up0", "ingress", "matchall", "action", "pass"]).expect("tc");
-    let _host = serve(&scene.namespace, "host", 2222);
-    reach_all(&scene.lan().machine, Lan::HOST.map(address), 2222, "host", Lan::MACHINE.map(address));
-    let statistics = scene.namespace.run("tc", ["-s", "filter", "show", "dev", "up0", "ingress"]).expect("tc");
-    assert!(!statistics.contains("Sent 0 bytes"), "our pass must let the next program see it: {statistics}");
+    // One behind sees what we let through to the host, and nothing of what we have taken.
+    let last = ForeignProgram::attach_last(&scene.namespace, Host::UPLINK, DROP).expect("attaches");
+    fail(machine, Protocol::Tcp, at(host4, 2222));
+    reach(machine, Protocol::Udp, at(host4, 8080));
+    drop(last);
+    check();
+
     scene.kill_daemon().expect("kills");
     let (status, log) =
         scene.start_refused(&DaemonOptions::with_arguments(["--cleanup"]), Duration::from_secs(20)).expect("cleans up");
     assert!(status.success(), "{log}");
     assert!(pass.is_attached().expect("query"), "cleanup must leave the programs of others");
-    let filters = scene.namespace.run("tc", ["filter", "show", "dev", "up0", "ingress"]).expect("tc");
-    assert!(filters.contains("matchall"), "cleanup must leave the filters of others: {filters}");
+    assert!(has_foreign_filter(&scene), "cleanup must leave the filters of others");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn p1_the_syntax_of_docker() {
         assert_eq!(exchange.server, format!("port{}", 90 + offset));
     }
 
-    for spec in ["192.0.2.1::80", "0:80", "192.0.2.1:0:80"] {
+    for spec in ["192.0.2.1::80", "0:80", "192.0.2.1:0:80", "80"] {
         let said = scene.run(&format!("publish {spec} a"));
         let port = port_in(&said).unwrap_or_else(|| panic!("`publish {spec}` must say which port it took: {said}"));
         assert_eq!(reach(lan, Protocol::Tcp, at(host4, port)).server, "port80", "{said}");
@@ -64,8 +64,6 @@ fn p1_bad_syntax_is_refused_and_changes_nothing() {
     let before = scene.state_shown();
     for spec in [
         "",
-        "80",
-        ":80",
         "x:80",
         "8080:",
         "8080:0",
@@ -106,7 +104,8 @@ fn p1_sctp_keeps_its_port() {
         let frame =
             Ethernet::new(macs.0, macs.1).ip(family.of(Lan::MACHINE), family.of(Lan::HOST)).protocol(SCTP, &INIT);
         send_frames(machine, Lan::TO_HOST, &[frame]).expect("sends");
-        let arrived = on_a.wait_for(Duration::from_secs(1), |frame| frame.view.payload == INIT).expect("arrives");
+        let arrived = on_a.wait_for(Duration::from_secs(1), |frame| frame.view.payload == INIT);
+        let arrived = arrived.unwrap_or_else(|| panic!("{family:?} does not arrive; drops: {:?}", scene.drops()));
         assert_eq!(arrived.view.destination, Some(of(family, endpoint(1, 10))));
         assert_eq!(arrived.view.source, Some(family.of(Lan::MACHINE)));
     }

@@ -12,7 +12,7 @@ use support::{Scene, address, at, endpoint, reach_all, serve};
 
 #[test]
 fn the_hosts_own_sessions_go_on_with_full_tables_and_broken_networks() {
-    let scene = Scene::with(DaemonOptions::with_config("flow_capacity = 64\nflow_quota = 64\n"));
+    let scene = Scene::with(DaemonOptions::with_config("flow_capacity = 64\nflow_quota = 1000\n"));
     scene.network(1, "");
     let a = scene.join("a", 1, 10);
     let (_host, _near) = (serve(&scene.namespace, "host", 2222), serve(&scene.lan().machine, "near", 80));

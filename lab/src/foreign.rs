@@ -1,4 +1,4 @@
-//! A tcx program that is not ours: two instructions, attached in front of all others.
+//! A tcx program that is not ours: two instructions, in front of all others or behind them.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -19,6 +19,7 @@ const LINK_CREATE: i64 = 28;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const TCX_INGRESS: u32 = 46;
 const F_BEFORE: u32 = 1 << 3;
+const F_AFTER: u32 = 1 << 4;
 
 /// The `union bpf_attr` of one call, as words; large enough for the commands used here.
 type Attribute = [u64; 16];
@@ -32,12 +33,21 @@ pub struct ForeignProgram {
 
 impl ForeignProgram {
     /// Attaches a program that returns `verdict` in front of all others.
-    pub fn attach(namespace: &Namespace, interface: &str, verdict: i32) -> Result<Self> {
+    pub fn attach_first(namespace: &Namespace, interface: &str, verdict: i32) -> Result<Self> {
+        Self::attach(namespace, interface, verdict, F_BEFORE)
+    }
+
+    /// Attaches a program that returns `verdict` behind all others: it sees what they let through.
+    pub fn attach_last(namespace: &Namespace, interface: &str, verdict: i32) -> Result<Self> {
+        Self::attach(namespace, interface, verdict, F_AFTER)
+    }
+
+    fn attach(namespace: &Namespace, interface: &str, verdict: i32, order: u32) -> Result<Self> {
         let program = load(verdict).context("load a program")?;
         let ifindex = namespace.ifindex(interface)?;
         let mut attribute: Attribute = [0; 16];
         attribute[0] = pair(program.as_raw_fd().cast_unsigned(), ifindex);
-        attribute[1] = pair(TCX_INGRESS, F_BEFORE);
+        attribute[1] = pair(TCX_INGRESS, order);
         let link = namespace.enter(|| bpf(LINK_CREATE, &mut attribute)).context("attach a program by tcx")?;
         // SAFETY: LINK_CREATE returned a descriptor that nobody else owns.
         Ok(Self { link: unsafe { OwnedFd::from_raw_fd(link) }, _program: program })
@@ -100,9 +110,9 @@ mod tests {
         let _server = Server::start(&b, "b", 80).expect("serves");
         let target = SocketAddr::new(address("10.50.0.3"), 80);
         let client = Client::new(&a).timeout(Duration::from_millis(300));
-        let pass = ForeignProgram::attach(&b, "eth0", PASS).expect("attaches");
+        let pass = ForeignProgram::attach_first(&b, "eth0", PASS).expect("attaches");
         client.exchange(Protocol::Tcp, target).expect("passes");
-        let drop_all = ForeignProgram::attach(&b, "eth0", DROP).expect("attaches");
+        let drop_all = ForeignProgram::attach_last(&b, "eth0", DROP).expect("attaches");
         client.exchange(Protocol::Tcp, target).expect_err("drops");
         drop(drop_all);
         client.exchange(Protocol::Tcp, target).expect("passes again");

@@ -152,7 +152,10 @@ impl Host {
     /// delivery tests.
     pub fn detach_programs(&self) -> Result<()> {
         self.kill_daemon()?;
-        self.remove_pins()
+        self.remove_pins()?;
+        // The kernel lets go of links by deferred work, after a grace period.
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(())
     }
 
     /// Runs `datapath` with these arguments, and returns all it said.

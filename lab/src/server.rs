@@ -5,12 +5,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::socket::SockaddrStorage;
 use socket2::{Domain, Socket, Type};
 
 use crate::client::Protocol;
@@ -85,18 +87,18 @@ impl Server {
 
     fn serve_udp(&mut self, socket: Socket) -> io::Result<()> {
         let datagrams: UdpSocket = socket.try_clone()?.into();
+        let local = datagrams.local_addr()?;
         self.sockets.push(socket);
         let (name, seen, stop) = (Arc::clone(&self.name), Arc::clone(&self.seen), Arc::clone(&self.stop));
         self.threads.push(std::thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             while !stop.load(Ordering::Relaxed) {
-                // An ICMP error of an earlier answer comes back as an error of the socket: the next client is served.
-                let Ok((length, peer)) = datagrams.recv_from(&mut buffer) else { continue };
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
+                // Not by std, which panics when there is no sender: when the socket is shut down. An error is that of an
+                // earlier answer, by ICMP; the next client is served.
+                let received = nix::sys::socket::recvfrom::<SockaddrStorage>(datagrams.as_raw_fd(), &mut buffer);
+                let Ok((length, Some(peer))) = received else { continue };
+                let Some(peer) = socket_address(&peer) else { continue };
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push((Protocol::Udp, peer));
-                let Ok(local) = datagrams.local_addr() else { continue };
                 let mut answer = greeting(&name, peer, local).into_bytes();
                 answer.extend(&buffer[..length]);
                 let _ = datagrams.send_to(&answer, peer);
@@ -132,6 +134,11 @@ fn listen(address: SocketAddr, kind: Type) -> io::Result<Socket> {
         socket.set_recv_buffer_size(4 << 20)?;
     }
     Ok(socket)
+}
+
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from((v4.ip(), v4.port())));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip(), v6.port()))))
 }
 
 fn greeting(name: &str, peer: SocketAddr, local: SocketAddr) -> String {

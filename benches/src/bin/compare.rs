@@ -24,6 +24,9 @@ struct Arguments {
     /// Three short rounds: a check that everything runs, not a measurement.
     #[arg(long)]
     quick: bool,
+    /// Print what each round measures.
+    #[arg(long)]
+    trace: bool,
     /// Also write the results here, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -63,7 +66,11 @@ fn measure() -> Result<()> {
         Scenario::published("N-S, 1 port", daemon, 1)?,
         Scenario::published("N-S, 10,000 ports", daemon, 10_000)?,
     ];
-    let results = Results::take(&scenarios, arguments.rounds, Duration::from_millis(arguments.run), |done| {
+    let results = Results::take(&scenarios, arguments.rounds, Duration::from_millis(arguments.run), |done, round| {
+        if arguments.trace {
+            round.iter().for_each(|((name, measure), rate)| eprintln!("{name}, {}: {rate:.0}", measure.name()));
+            scenarios.iter().for_each(|scenario| eprintln!("{} drops: {:?}", scenario.name(), scenario.drops()));
+        }
         eprint!("\rround {done} of {}", arguments.rounds);
         // Progress that cannot be shown is no reason to stop.
         let _ = std::io::stderr().flush();

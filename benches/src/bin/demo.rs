@@ -72,7 +72,7 @@ fn show_speed(daemon: &Path) -> Result<()> {
         Scenario::bridge_published("B2n", 1)?,
         Scenario::published("N-S", daemon, 1)?,
     ];
-    let results = Results::take(&scenarios, ROUNDS, RUN, |_| {})?;
+    let results = Results::take(&scenarios, ROUNDS, RUN, |_, _| {})?;
     let mut table = Table::new(&["a second", "", "datapath", "bridge + iptables", "ratio"]);
     for (what, ours, theirs) in [("same network", "E-W", "B1n"), ("published port", "N-S", "B2n")] {
         for measure in Measure::ALL {

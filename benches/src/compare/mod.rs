@@ -47,19 +47,22 @@ impl Measure {
     }
 }
 
-/// All that was measured: rounds of rates by scenario and measure.
+/// What one round measured: rates by scenario and measure.
+pub type Round = BTreeMap<(&'static str, Measure), f64>;
+
+/// All that was measured.
 #[derive(Debug, Default)]
 pub struct Results {
-    rounds: Vec<BTreeMap<(&'static str, Measure), f64>>,
+    rounds: Vec<Round>,
 }
 
 impl Results {
-    /// Measures every scenario in each of `rounds` rounds; `progress` hears of each round that is done.
+    /// Measures every scenario in each of `rounds` rounds; `progress` hears of each round, and what it measured.
     pub fn take(
         scenarios: &[Scenario],
         rounds: usize,
         duration: Duration,
-        mut progress: impl FnMut(usize),
+        mut progress: impl FnMut(usize, &Round),
     ) -> Result<Self> {
         let mut random = shuffle::Random::seeded();
         let mut results = Self::default();
@@ -67,15 +70,15 @@ impl Results {
             let mut runs: Vec<(&Scenario, Measure)> =
                 scenarios.iter().flat_map(|scenario| Measure::ALL.map(|measure| (scenario, measure))).collect();
             random.shuffle(&mut runs);
-            let mut rates = BTreeMap::new();
+            let mut rates = Round::new();
             for (scenario, measure) in runs {
                 let rate = measure
                     .take(scenario, duration)
                     .with_context(|| format!("{} of {} in round {round}", measure.name(), scenario.name()))?;
                 rates.insert((scenario.name(), measure), rate);
             }
+            progress(round + 1, &rates);
             results.rounds.push(rates);
-            progress(round + 1);
         }
         Ok(results)
     }

@@ -82,7 +82,9 @@ impl Scenario {
         prepare(&world.lan.machine)?;
         prepare(&server.namespace)?;
         let (last, service) = (FIRST_PUBLISHED + (ports - 1), FIRST_PUBLISHED + ports + (ports - 1));
-        let specification = format!("{FIRST_PUBLISHED}-{last}:{}-{service}", FIRST_PUBLISHED + ports);
+        // On one address: the daemon holds a socket per port and address, and file descriptors are limited.
+        let host = Lan::HOST[0];
+        let specification = format!("{host}:{FIRST_PUBLISHED}-{last}:{}-{service}", FIRST_PUBLISHED + ports);
         world.host.datapath(["publish", &specification, "server"])?;
         let bind = SocketAddr::new(address(SERVER), service);
         let target = SocketAddr::new(address(Lan::HOST[0]), last);
@@ -111,6 +113,18 @@ impl Scenario {
                 bind: datapath.bind,
                 target: datapath.target,
             },
+        }
+    }
+
+    /// What our programs have dropped in it so far, by reason; none of a reference.
+    pub fn drops(&self) -> Result<std::collections::BTreeMap<String, u64>> {
+        match &self.what {
+            What::Reference(_) => Ok(Default::default()),
+            What::Datapath(datapath) => {
+                let mut drops = datapath.world.host.drops()?;
+                drops.retain(|_, count| *count > 0);
+                Ok(drops)
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub mod flow_flags {
     pub const MASQUERADED: u32 = 1 << 1;
     /// A packet of the reply direction was seen.
     pub const REPLIED: u32 = 1 << 2;
+    /// The TCP connection is over: no endpoint is charged with it, and a new flow may take its slot.
+    pub const CLOSED: u32 = 1 << 3;
 }
 
 /// Bits of [`Flow::tcp`]: what was seen so far. Bits are only added, so that both CPUs of a flow may do it at once.

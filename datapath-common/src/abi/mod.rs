@@ -64,7 +64,7 @@ pub mod map {
     pub const FLOW_BY_KEY: &str = "FLOW_BY_KEY";
     /// Mmapable array: slot → [`super::Flow`]. Written by the programs; the daemon's sweep frees expired slots.
     pub const FLOWS: &str = "FLOWS";
-    /// Array, 1 × `u32`: the slot that the next new flow tries first.
+    /// Array, 2 × `u32`: the slot that the next new flow tries first, and the one that is swept next.
     pub const FLOW_CURSOR: &str = "FLOW_CURSOR";
     /// LRU hash: [`super::UdpMapping`] → `u64`: port in wire order (low 16 bits); deadline is in `UDP_MAPPED`.
     pub const UDP_MAPPING: &str = "UDP_MAPPING";

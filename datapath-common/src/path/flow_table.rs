@@ -19,9 +19,13 @@ use crate::{
     },
 };
 
-/// Slots a new flow tries before it is refused. With 99 of 100 slots in use, one in four new flows would find none;
-/// with 95, one in 700.
-pub const SLOTS_TRIED: u32 = 128;
+/// Slots a new flow tries before it is refused. With 99 of 100 slots in use, one new flow in 29,000 would find none.
+pub const SLOTS_TRIED: u32 = 1_024;
+
+/// Slots swept for each new flow.
+const SLOTS_SWEPT: u32 = 8;
+/// Slots swept for a new flow of an endpoint that has used up its quota.
+const SLOTS_SWEPT_AT_QUOTA: u32 = 1_024;
 
 /// A deadline is only moved when it is off by more than this (2^30 ns), so that a busy flow's slot is rarely written.
 const DEADLINE_SLACK: u64 = 1 << 30;
@@ -193,23 +197,12 @@ fn uplink_of<P: Packet, T: Tables>(
 #[inline(always)]
 fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction, now: u64) {
     let flow = slot.get();
-    let mut state = flow.tcp;
-    if parsed.transport == Transport::Tcp {
-        let seen = tcp_state::seen(state, direction, parsed.flags);
-        if seen & !state != 0 {
-            slot.add_tcp(seen);
-        }
-        if state & tcp::RST != 0 && parsed.flags & flag::RST == 0 {
-            slot.clear_tcp(tcp::RST);
-            state &= !tcp::RST;
-        }
-        state |= seen;
-    }
+    let state = if parsed.transport == Transport::Tcp { advance_tcp(tables, slot, parsed, direction) } else { 0 };
     let from_inside = match direction {
         Direction::Original => true,
         Direction::Reply => {
             if flow.flags & flow_flags::REPLIED == 0 {
-                slot.add_flags(flow_flags::REPLIED);
+                slot.add_flag(flow_flags::REPLIED);
             }
             // Only the inside keeps a masqueraded mapping open (RFC 4787 REQ-6).
             parsed.transport == Transport::Tcp || flow.flags & flow_flags::MASQUERADED == 0
@@ -223,6 +216,29 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Di
             extend_mapping(tables, flow, deadline);
         }
     }
+}
+
+/// Adds what the segment says, and returns the state. A connection that is over is charged to nobody; one that goes on
+/// after a RST is charged again.
+#[inline(always)]
+fn advance_tcp<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction) -> u32 {
+    let before = slot.get().tcp;
+    let seen = tcp_state::seen(before, direction, parsed.flags);
+    let mut state = before | seen;
+    if seen & !before != 0 {
+        slot.add_tcp(seen);
+        if tcp_state::is_closing(state) && slot.add_flag(flow_flags::CLOSED) {
+            uncharge(tables, slot.get());
+        }
+    }
+    if before & tcp::RST != 0 && parsed.flags & flag::RST == 0 {
+        slot.clear_tcp(tcp::RST);
+        state &= !tcp::RST;
+        if !tcp_state::is_closing(state) && slot.clear_flag(flow_flags::CLOSED) {
+            recharge(tables, slot.get());
+        }
+    }
+    state
 }
 
 /// A UDP mapping lives as long as its longest flow.
@@ -261,20 +277,70 @@ pub(super) struct Begun {
 #[inline(never)]
 pub(super) fn begin<T: Tables>(tables: &T, original: &FlowKey, beginning: &Beginning) -> Result<Begun, DropReason> {
     let now = tables.now();
+    sweep(tables, now, SLOTS_SWEPT);
     let charged = charged_end(beginning.initiator, beginning.responder);
-    let usage = tables.usage(charged.endpoint).ok_or(DropReason::EndpointGone)?;
-    let quota = tables.setting32(offset_of!(Settings, flow_quota));
-    if usage.charge() >= quota && !tables.mutant(Mutant::QuotaIgnored) {
-        usage.uncharge();
-        return Err(DropReason::EndpointQuota);
+    if !charge(tables, charged.endpoint) {
+        // What has expired may still be charged, when the daemon is dead.
+        sweep(tables, now, SLOTS_SWEPT_AT_QUOTA);
+        if !charge(tables, charged.endpoint) {
+            return Err(DropReason::EndpointQuota);
+        }
     }
     let number = take_slot(tables, now);
     let Some(slot) = tables.flow(number) else {
-        usage.uncharge();
+        if let Some(usage) = tables.usage(charged.endpoint) {
+            usage.uncharge();
+        }
         return Err(DropReason::FlowTableFull);
     };
     let serial = slot.begin(original, beginning, now);
     Ok(Begun { slot, index: FlowIndex { slot: number, serial } })
+}
+
+/// Charges an endpoint with a flow, within its quota.
+#[inline(never)]
+fn charge<T: Tables>(tables: &T, endpoint: u32) -> bool {
+    let Some(usage) = tables.usage(endpoint) else {
+        return false;
+    };
+    let quota = tables.setting32(offset_of!(Settings, flow_quota));
+    if usage.charge() < quota || tables.mutant(Mutant::QuotaIgnored) {
+        return true;
+    }
+    usage.uncharge();
+    false
+}
+
+/// A walk over slots.
+struct Walk<'a, T> {
+    tables: &'a T,
+    now: u64,
+    /// The slot taken, or [`NO_SLOT`].
+    taken: u32,
+}
+
+/// No slot.
+const NO_SLOT: u32 = u32::MAX;
+
+/// Ends the expired ones of the next slots, so that without the daemon too an endpoint is not charged for long with
+/// what is over: at 8 slots for each new flow, the table is swept once in as many new flows as an eighth of its slots.
+#[inline(never)]
+fn sweep<T: Tables>(tables: &T, now: u64, slots: u32) {
+    tables.repeat(slots, &mut Walk { tables, now, taken: NO_SLOT }, sweep_slot);
+}
+
+#[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
+extern "C" fn sweep_slot<T: Tables>(_: u64, walk: *mut Walk<'_, T>) -> u64 {
+    // SAFETY: `repeat` calls the body with the state it was given.
+    let walk = unsafe { &mut *walk };
+    let Some(slot) = walk.tables.flow(walk.tables.next_swept()) else {
+        return 1;
+    };
+    let over = slot.get().claim == claim::LIVE && walk.now > slot.get().deadline;
+    if over && !walk.tables.mutant(Mutant::ReclaimSkipped) {
+        end(walk.tables, slot);
+    }
+    0
 }
 
 /// The end that pays for a flow: who began it inside, or the server that was asked from outside.
@@ -283,46 +349,62 @@ fn charged_end(initiator: FlowEnd, responder: FlowEnd) -> FlowEnd {
     if initiator.endpoint != HOST { initiator } else { responder }
 }
 
-/// No slot.
-const NO_SLOT: u32 = u32::MAX;
-
-/// Finds and takes a free slot, or one whose flow has expired or lost an end (N10); [`NO_SLOT`] when there is none.
+/// Finds and takes a free slot, or one whose flow has expired, is over, or has lost an end (N10); [`NO_SLOT`] when there
+/// is none.
 #[inline(never)]
 fn take_slot<T: Tables>(tables: &T, now: u64) -> u32 {
-    let mut tried = 0;
-    while tried < SLOTS_TRIED {
-        tried += 1;
-        let number = tables.next_slot();
-        let Some(slot) = tables.flow(number) else {
-            return NO_SLOT;
-        };
-        if slot.get().claim == claim::FREE {
-            if slot.take(claim::FREE) {
-                return number;
-            }
-        } else if slot.get().claim == claim::LIVE
-            && has_ended(tables, slot.get(), now)
-            && !tables.mutant(Mutant::ReclaimSkipped)
-            && slot.take(claim::LIVE)
-        {
-            take_down(tables, slot);
-            tables.count(Metric::FlowsReclaimed);
-            return number;
-        }
-    }
-    NO_SLOT
+    let mut walk = Walk { tables, now, taken: NO_SLOT };
+    tables.repeat(SLOTS_TRIED, &mut walk, try_slot);
+    walk.taken
 }
 
+#[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
+extern "C" fn try_slot<T: Tables>(_: u64, walk: *mut Walk<'_, T>) -> u64 {
+    // SAFETY: `repeat` calls the body with the state it was given.
+    let walk = unsafe { &mut *walk };
+    let number = walk.tables.next_slot();
+    let Some(slot) = walk.tables.flow(number) else {
+        return 1;
+    };
+    let free = slot.get().claim == claim::FREE;
+    // A connection that is over keeps its ports, but not its slot.
+    let closed = slot.get().flags & flow_flags::CLOSED != 0;
+    let ended = slot.get().claim == claim::LIVE
+        && (closed || has_ended(walk.tables, slot.get(), walk.now))
+        && !walk.tables.mutant(Mutant::ReclaimSkipped);
+    if free && slot.take(claim::FREE) {
+        walk.taken = number;
+    } else if ended && slot.take(claim::LIVE) {
+        take_down(walk.tables, slot);
+        walk.tables.count(Metric::FlowsReclaimed);
+        walk.taken = number;
+    }
+    u64::from(walk.taken != NO_SLOT)
+}
+
+/// Whether nothing more can come of the flow.
 #[inline(always)]
 fn has_ended<T: Tables>(tables: &T, flow: &Flow, now: u64) -> bool {
     let charged = charged_end(flow.initiator, flow.responder);
     now > flow.deadline || tables.endpoint(charged.endpoint).is_none_or(|owner| owner.generation != charged.generation)
 }
 
-/// Offers the flow's reply key to the table; whoever has a key first, keeps it, so no two flows share one (N1).
-#[inline(always)]
+/// Offers the flow's reply key to the table; whoever has a key first, keeps it as long as it lives, so no two flows
+/// share one (N1).
+#[inline(never)]
 pub(super) fn offer_reply<T: Tables>(tables: &T, begun: &Begun) -> Inserted {
-    tables.insert_flow_key(&begun.slot.get().reply, &begun.index)
+    let key = &begun.slot.get().reply;
+    let inserted = tables.insert_flow_key(key, &begun.index);
+    if inserted == Inserted::Exists
+        && let Some(index) = tables.flow_index(key)
+        && let Some(slot) = tables.flow(index.slot)
+        && slot.get().serial == index.serial
+        && has_ended(tables, slot.get(), tables.now())
+    {
+        end(tables, slot);
+        return tables.insert_flow_key(key, &begun.index);
+    }
+    inserted
 }
 
 /// Ends the beginning of a flow that has its reply key: from here on its packets are [`follow`]ed.
@@ -370,10 +452,18 @@ pub(super) fn end<T: Tables>(tables: &T, slot: FlowSlot) {
 fn take_down<T: Tables>(tables: &T, slot: FlowSlot) {
     tables.delete_flow_key(&slot.get().original);
     tables.delete_flow_key(&slot.get().reply);
-    uncharge(tables, slot.get());
+    uncharge_open(tables, slot.get());
 }
 
+/// Takes the charge for a flow back, unless it was when the flow closed.
 #[inline(always)]
+fn uncharge_open<T: Tables>(tables: &T, flow: &Flow) {
+    if flow.flags & flow_flags::CLOSED == 0 {
+        uncharge(tables, flow);
+    }
+}
+
+#[inline(never)]
 fn uncharge<T: Tables>(tables: &T, flow: &Flow) {
     let charged = charged_end(flow.initiator, flow.responder);
     let owner = tables.endpoint(charged.endpoint);
@@ -381,5 +471,12 @@ fn uncharge<T: Tables>(tables: &T, flow: &Flow) {
         && let Some(usage) = tables.usage(charged.endpoint)
     {
         usage.uncharge();
+    }
+}
+
+#[inline(always)]
+fn recharge<T: Tables>(tables: &T, flow: &Flow) {
+    if let Some(usage) = tables.usage(charged_end(flow.initiator, flow.responder).endpoint) {
+        let _ = usage.charge();
     }
 }

@@ -233,6 +233,9 @@ pub enum Inserted {
     Full,
 }
 
+/// One round of [`Tables::repeat`]: 0 to go on, 1 to end. Which round it is means nothing to any body.
+pub type LoopBody<S> = extern "C" fn(round: u64, state: *mut S) -> u64;
+
 /// The maps. What each one is: [`crate::abi::map`].
 pub trait Tables {
     /// A 32-bit field of [`Settings`], by its offset.
@@ -281,8 +284,10 @@ pub trait Tables {
     fn delete_flow_key(&self, key: &FlowKey);
     /// `FLOWS`.
     fn flow(&self, slot: u32) -> Option<FlowSlot>;
-    /// Moves `FLOW_CURSOR` on and returns the slot it was at.
+    /// Moves the first `FLOW_CURSOR` on, that of new flows, and returns the slot it was at.
     fn next_slot(&self) -> u32;
+    /// Moves the second `FLOW_CURSOR` on, that of the sweep, and returns the slot it was at.
+    fn next_swept(&self) -> u32;
     /// `UDP_MAPPING`: the external port, wire order.
     fn udp_mapping(&self, key: &UdpMapping) -> Option<u16>;
     /// Writes `UDP_MAPPING`.
@@ -291,6 +296,10 @@ pub trait Tables {
     fn udp_mapped(&self, external: &PublishedKey) -> Option<UdpMapped>;
     /// Writes `UDP_MAPPED`.
     fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped);
+
+    /// Calls `body` up to `times` times, until it says that this was the last. The verifier walks the body once, whatever
+    /// `times` is (bpf_loop, Linux 5.17); written as a loop, the longer ones would exceed its million instructions.
+    fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>);
 
     /// Whether the programs are to misbehave in this way. Always false but in builds for the mutation tests.
     #[inline(always)]

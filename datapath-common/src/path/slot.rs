@@ -37,14 +37,14 @@ mod atomic {
         unsafe { intrinsics::atomic_xadd::<u64, u64, { Relaxed }>(at, value) };
     }
     #[inline(always)]
-    pub unsafe fn or32(at: *mut u32, value: u32) {
-        // SAFETY: the caller's.
-        unsafe { intrinsics::atomic_or::<u32, u32, { Relaxed }>(at, value) };
+    pub unsafe fn or32(at: *mut u32, value: u32) -> u32 {
+        // SAFETY: the caller's. SeqCst, or LLVM 22 leaves out the fetching.
+        unsafe { intrinsics::atomic_or::<u32, u32, { SeqCst }>(at, value) }
     }
     #[inline(always)]
-    pub unsafe fn and32(at: *mut u32, value: u32) {
-        // SAFETY: the caller's.
-        unsafe { intrinsics::atomic_and::<u32, u32, { Relaxed }>(at, value) };
+    pub unsafe fn and32(at: *mut u32, value: u32) -> u32 {
+        // SAFETY: as in `or32`.
+        unsafe { intrinsics::atomic_and::<u32, u32, { SeqCst }>(at, value) }
     }
 }
 
@@ -71,13 +71,13 @@ mod atomic {
         // SAFETY: the caller's.
         unsafe { AtomicU64::from_ptr(at) }.fetch_add(value, Relaxed);
     }
-    pub unsafe fn or32(at: *mut u32, value: u32) {
+    pub unsafe fn or32(at: *mut u32, value: u32) -> u32 {
         // SAFETY: the caller's.
-        unsafe { AtomicU32::from_ptr(at) }.fetch_or(value, Relaxed);
+        unsafe { AtomicU32::from_ptr(at) }.fetch_or(value, SeqCst)
     }
-    pub unsafe fn and32(at: *mut u32, value: u32) {
+    pub unsafe fn and32(at: *mut u32, value: u32) -> u32 {
         // SAFETY: the caller's.
-        unsafe { AtomicU32::from_ptr(at) }.fetch_and(value, Relaxed);
+        unsafe { AtomicU32::from_ptr(at) }.fetch_and(value, SeqCst)
     }
 }
 
@@ -197,21 +197,28 @@ impl FlowSlot {
     #[inline(always)]
     pub fn add_tcp(&self, bits: u32) {
         // SAFETY: valid by `new`.
-        unsafe { atomic::or32(&raw mut (*self.0).tcp, bits) }
+        unsafe { atomic::or32(&raw mut (*self.0).tcp, bits) };
     }
 
     /// Takes TCP bits back.
     #[inline(always)]
     pub fn clear_tcp(&self, bits: u32) {
         // SAFETY: valid by `new`.
-        unsafe { atomic::and32(&raw mut (*self.0).tcp, !bits) }
+        unsafe { atomic::and32(&raw mut (*self.0).tcp, !bits) };
     }
 
-    /// Adds flags.
+    /// Adds a flag, and says whether it was new.
     #[inline(always)]
-    pub fn add_flags(&self, bits: u32) {
+    pub fn add_flag(&self, bit: u32) -> bool {
         // SAFETY: valid by `new`.
-        unsafe { atomic::or32(&raw mut (*self.0).flags, bits) }
+        unsafe { atomic::or32(&raw mut (*self.0).flags, bit) & bit == 0 }
+    }
+
+    /// Takes a flag back, and says whether it was there.
+    #[inline(always)]
+    pub fn clear_flag(&self, bit: u32) -> bool {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::and32(&raw mut (*self.0).flags, !bit) & bit != 0 }
     }
 
     /// Sets the time of expiry.

@@ -144,12 +144,27 @@ pub(super) fn copy_to_members<P: Packet, T: Tables>(
     members: u32,
     sender: u32,
 ) {
-    let mut position = 0;
-    while position < MEMBERS && position < members {
-        match tables.member(network_id, position) {
-            Some(ifindex) if ifindex != sender => packet.copy_to_endpoint(ifindex),
-            _ => {}
-        }
-        position += 1;
+    let mut copying = Copying { packet, tables, network_id, position: 0, sender };
+    tables.repeat(if members > MEMBERS { MEMBERS } else { members }, &mut copying, copy_to_member);
+}
+
+/// Copies on their way to the members of a network.
+struct Copying<'a, P, T> {
+    packet: &'a mut P,
+    tables: &'a T,
+    network_id: u32,
+    position: u32,
+    sender: u32,
+}
+
+#[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
+extern "C" fn copy_to_member<P: Packet, T: Tables>(_: u64, copying: *mut Copying<'_, P, T>) -> u64 {
+    // SAFETY: `repeat` calls the body with the state it was given.
+    let copying = unsafe { &mut *copying };
+    match copying.tables.member(copying.network_id, copying.position) {
+        Some(ifindex) if ifindex != copying.sender => copying.packet.copy_to_endpoint(ifindex),
+        _ => {}
     }
+    copying.position += 1;
+    0
 }

@@ -6,6 +6,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -15,6 +17,9 @@ use crate::config::Config;
 /// Name of the abstract socket that marks a network namespace as served: such names are the namespace's own, and go
 /// with the process.
 const NAMESPACE_MARK: &str = "datapath-daemon";
+
+/// How long is waited for a daemon that has just been killed: the kernel takes its time to close thousands of sockets.
+const PATIENCE: Duration = Duration::from_millis(600);
 
 /// Held as long as the daemon runs.
 #[derive(Debug)]
@@ -28,8 +33,18 @@ impl Locks {
     /// Takes all locks, or none.
     ///
     /// # Errors
-    /// When another daemon has one. Nothing was written then.
+    /// When another daemon has one, well within a second. Nothing was written then.
     pub fn take(config: &Config) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            match Self::try_take(config) {
+                Err(error) if error.is::<Running>() && begun.elapsed() < PATIENCE => sleep(PATIENCE / 12),
+                result => return result,
+            }
+        }
+    }
+
+    fn try_take(config: &Config) -> Result<Self> {
         let namespace = mark_namespace()?;
         let pins = match File::open(&config.pin_dir) {
             Ok(directory) => Some(lock(directory, &config.pin_dir)?),
@@ -48,12 +63,18 @@ impl Locks {
     }
 }
 
+/// Another daemon has a lock.
+#[derive(Debug, thiserror::Error)]
+#[error("another datapath daemon {0}")]
+struct Running(String);
+
 fn mark_namespace() -> Result<UnixListener> {
     let name = SocketAddr::from_abstract_name(NAMESPACE_MARK)?;
     UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => anyhow::anyhow!(
-            "another datapath daemon serves this network namespace; stop it first, or start this one in a namespace of its own"
-        ),
+        ErrorKind::AddrInUse => {
+            let what = "serves this network namespace; stop it first, or start this one in a namespace of its own";
+            Running(what.to_owned()).into()
+        }
         _ => anyhow::Error::from(error).context("the network namespace cannot be marked as served"),
     })
 }
@@ -75,6 +96,6 @@ fn lock(file: File, what: &Path) -> Result<Flock<File>> {
         }
         let owner = fs::read_to_string(what.join("lock")).unwrap_or_default();
         let owner = if owner.trim().is_empty() { String::new() } else { format!(" (process {})", owner.trim()) };
-        anyhow::anyhow!("another datapath daemon{owner} uses {}; stop it first, or name another directory", what.display())
+        Running(format!("uses {}{owner}; stop it first, or name another directory", what.display())).into()
     })
 }

@@ -1,6 +1,6 @@
 //! The changes that lead from one content of the maps to another.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use datapath_common::abi::{Address, Endpoint, Network, Publication, PublishedKey};
 use ipnet::IpNet;
@@ -58,19 +58,58 @@ pub enum Change {
 
 /// The changes from `actual` to `desired`. Their order is what makes every moment between right:
 ///
-/// 1. keys of what goes are deleted: nothing new is found;
-/// 2. values are written before the keys that lead to them, and the count of a network's members between the
-///    positions that are added and those that are removed;
-/// 3. keys of what comes are written;
+/// 1. what goes is taken out of flooding, and its keys are deleted: nothing new is found;
+/// 2. values are written before the keys that lead to them;
+/// 3. what comes is flooded to when everything else knows it;
 /// 4. values of what has gone are zeroed.
 #[must_use]
 pub fn changes(desired: &Contents, actual: &Contents) -> Vec<Change> {
     let mut plan = Vec::new();
+    remove_members(desired, actual, &mut plan);
     remove_keys(desired, actual, &mut plan);
     write_values(desired, actual, &mut plan);
     write_keys(desired, actual, &mut plan);
+    add_members(desired, actual, &mut plan);
     clear_values(desired, actual, &mut plan);
     plan
+}
+
+/// How many of a network's present members stay: those come first among the desired ones.
+fn staying(network: u32, desired: &Contents, actual: &Contents) -> u32 {
+    let present: HashSet<u32> = actual.members_of(network).collect();
+    (0..).zip(desired.members_of(network)).take_while(|(_, ifindex)| present.contains(ifindex)).count() as u32
+}
+
+/// The last ones move into the holes, then the count falls, then the positions behind it go.
+fn remove_members(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
+    let networks: BTreeSet<u32> = actual.members.keys().map(|(network, _)| *network).collect();
+    for network in networks {
+        let staying = staying(network, desired, actual);
+        for ((_, position), ifindex) in desired.members.range((network, 0)..(network, staying)) {
+            if actual.members.get(&(network, *position)) != Some(ifindex) {
+                plan.push(Change::SetMember(network, *position, *ifindex));
+            }
+        }
+        let behind = actual.members.range((network, staying)..=(network, u32::MAX));
+        let behind: Vec<_> = behind.map(|((_, position), _)| Change::RemoveMember(network, *position)).collect();
+        if let Some(value) = actual.networks.get(&network).filter(|_| !behind.is_empty()) {
+            plan.push(Change::SetNetwork(network, Network { members: staying, ..*value }));
+        }
+        plan.extend(behind);
+    }
+}
+
+/// The positions are filled before the count rises.
+fn add_members(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
+    for (network, value) in &desired.networks {
+        let staying = staying(*network, desired, actual);
+        for ((_, position), ifindex) in desired.members.range((*network, staying)..=(*network, u32::MAX)) {
+            plan.push(Change::SetMember(*network, *position, *ifindex));
+        }
+        if value.members > staying {
+            plan.push(Change::SetNetwork(*network, *value));
+        }
+    }
 }
 
 fn remove_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
@@ -120,18 +159,17 @@ fn write_values(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
             plan.push(Change::SetPublication(*index, published.value));
         }
     }
-    for ((network, position), ifindex) in &desired.members {
-        if actual.members.get(&(*network, *position)) != Some(ifindex) {
-            plan.push(Change::SetMember(*network, *position, *ifindex));
-        }
-    }
     for (id, value) in &desired.networks {
-        if actual.networks.get(id) != Some(value) {
-            plan.push(Change::SetNetwork(*id, *value));
+        let members = staying(*id, desired, actual);
+        let value = Network { members, ..*value };
+        // `remove_members` has set the count where positions went. Elsewhere it is as found, after a crash perhaps wrong.
+        let shrunk = actual.members.range((*id, members)..=(*id, u32::MAX)).next().is_some();
+        let now = |present: &Network| if shrunk { members } else { present.members };
+        let present = actual.networks.get(id).map(|present| Network { members: now(present), ..*present });
+        if present != Some(value) {
+            plan.push(Change::SetNetwork(*id, value));
         }
     }
-    let members = actual.members.keys().filter(|key| !desired.members.contains_key(key));
-    plan.extend(members.map(|(network, position)| Change::RemoveMember(*network, *position)));
 }
 
 fn write_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {

@@ -143,16 +143,14 @@ impl Contents {
         self.publications.insert(publication.index, Published { value, keys });
     }
 
-    /// Members keep their positions; the last one moves into a hole; new ones come at the end.
+    /// Members keep their positions; the last one moves into a hole; new ones come at the end, after all that stay.
     fn place_members(&mut self, actual: &Contents) {
         let mut wanted: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for endpoint in self.endpoints.values() {
             wanted.entry(endpoint.network).or_default().insert(endpoint.ifindex);
         }
         for (network, mut ports) in wanted {
-            let present = actual.members.range((network, 0)..=(network, u32::MAX)).map(|(_, ifindex)| *ifindex);
-            let mut slots: Vec<Option<u32>> = present.map(|ifindex| ports.take(&ifindex)).collect();
-            slots.extend(ports.into_iter().map(Some));
+            let mut slots: Vec<Option<u32>> = actual.members_of(network).map(|ifindex| ports.take(&ifindex)).collect();
             let mut position = 0;
             while position < slots.len() {
                 if slots[position].is_none() {
@@ -161,13 +159,19 @@ impl Contents {
                     position += 1;
                 }
             }
-            for (position, ifindex) in (0..).zip(slots.into_iter().flatten()) {
+            let members = slots.into_iter().flatten().chain(ports);
+            for (position, ifindex) in (0..).zip(members) {
                 self.members.insert((network, position), ifindex);
                 if let Some(value) = self.networks.get_mut(&network) {
                     value.members += 1;
                 }
             }
         }
+    }
+
+    /// The members of a network, by position.
+    pub(super) fn members_of(&self, network: u32) -> impl Iterator<Item = u32> {
+        self.members.range((network, 0)..=(network, u32::MAX)).map(|(_, ifindex)| *ifindex)
     }
 }
 

@@ -121,6 +121,14 @@ fn the_last_member_moves_into_the_hole() {
 }
 
 #[test]
+fn a_count_that_a_crash_left_wrong_is_set_right() {
+    let wanted = contents_of(&model_with(&[("a", "app"), ("b", "app")], &[]));
+    let mut found = wanted.clone();
+    found.networks.entry(1).and_modify(|network| network.members = 1);
+    assert_eq!(changes(&wanted, &found), [Change::SetNetwork(1, wanted.networks[&1])]);
+}
+
+#[test]
 fn what_waits_has_no_keys_and_keeps_its_count() {
     let mut model = model_with(&[("web", "app")], &["80:80"]);
     let before = contents_of(&model);

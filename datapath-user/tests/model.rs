@@ -1,0 +1,324 @@
+//! Sequences of packets, time and change against a small reference model of masquerade (N1, N2, N4, N10, N13, B5).
+//!
+//! The path runs natively. The model knows nothing of slots, keys or ports to choose: only which conversations exist,
+//! and what must be true of any right answer.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use datapath_common::{
+    abi::{Address, AddressKey, Endpoint, HOST, Network, PublishedKey, Settings, Subnet, Uplink, claim, network_flags},
+    logic::parse::protocol,
+    native::{self, Frame, NativeTables, State, checksums_are_right},
+    path::{self, Route, Verdict},
+};
+use lab::{
+    Mac,
+    frame::{Ethernet, IpBuilder, View},
+};
+use proptest::prelude::*;
+
+const UPLINK: u32 = 2;
+const GATEWAY: u32 = 100;
+const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 1, 0xfe];
+const SECOND: u64 = 1_000_000_000;
+/// As many as all sources, targets and protocols of the strategy can make at once.
+const SLOTS: u32 = 256;
+const QUOTA: u32 = 20;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Kind {
+    Udp,
+    Echo,
+}
+
+/// One conversation, as its initiator sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Conversation {
+    kind: Kind,
+    v6: bool,
+    endpoint: u8,
+    port: u16,
+    target: u8,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The initiator sends.
+    Send(Conversation),
+    /// The target answers the conversation's last packet.
+    Answer(usize),
+    /// Somebody else sends to where the conversation's last packet came from.
+    Intrude(usize),
+    /// Seconds pass.
+    Wait(u64),
+    /// An endpoint is detached, and another attached with the same index and address.
+    Replace(u8),
+    /// A socket of the host takes a port.
+    Listen(u16),
+}
+
+fn conversation() -> impl Strategy<Value = Conversation> {
+    (prop_oneof![Just(Kind::Udp), Just(Kind::Echo)], any::<bool>(), 1..=2u8, 4_000..4_004u16, 1..=3u8)
+        .prop_map(|(kind, v6, endpoint, port, target)| Conversation { kind, v6, endpoint, port, target })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => conversation().prop_map(Step::Send),
+        6 => any::<usize>().prop_map(Step::Answer),
+        2 => any::<usize>().prop_map(Step::Intrude),
+        2 => (1..400u64).prop_map(Step::Wait),
+        1 => (1..=2u8).prop_map(Step::Replace),
+        1 => (4_000..4_004u16).prop_map(Step::Listen),
+    ]
+}
+
+/// What the model knows of a living conversation.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    external_port: u16,
+    until: u64,
+}
+
+struct World {
+    tables: NativeTables,
+    sockets: Vec<PublishedKey>,
+    known: HashMap<Conversation, Known>,
+    /// Conversations that have sent, in order.
+    sent: Vec<Conversation>,
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn inside(v6: bool, endpoint: u8) -> IpAddr {
+    ip(&if v6 { format!("fd00:1::1{endpoint}") } else { format!("10.1.0.1{endpoint}") })
+}
+
+fn outside(v6: bool, target: u8) -> IpAddr {
+    ip(&if v6 { format!("fd99::{target}") } else { format!("10.99.0.{target}") })
+}
+
+fn external(v6: bool) -> IpAddr {
+    ip(if v6 { "2001:db8:2::1" } else { "192.0.2.1" })
+}
+
+const fn mac(endpoint: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 0, endpoint]
+}
+
+fn endpoint(index: u8, generation: u32) -> Endpoint {
+    Endpoint {
+        generation,
+        ifindex: 10 + u32::from(index),
+        network: 1,
+        mac: mac(index),
+        ipv4: inside(false, index).into(),
+        ipv6: inside(true, index).into(),
+        ..Endpoint::default()
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let mut state = State { settings: Settings { flow_quota: QUOTA, ..Settings::DEFAULT }, ..State::default() };
+        let flags = network_flags::ICC | network_flags::MASQUERADE | network_flags::IPV4 | network_flags::IPV6;
+        let network =
+            Network { flags, gateway_ifindex: GATEWAY, gateway_mac: GATEWAY_MAC, mtu: 1_500, ..Network::default() };
+        state.networks.insert(1, network);
+        for gateway in ["10.1.0.1", "fd00:1::1"] {
+            state.by_address.insert(AddressKey::new(1, ip(gateway).into()), HOST);
+        }
+        for (prefix, length) in [("10.1.0.0", 120), ("fd00:1::", 64)] {
+            state.subnets.push((ip(prefix).into(), length, Subnet { network: 1, padding: 0 }));
+        }
+        for index in 1..=2u8 {
+            let value = endpoint(index, index.into());
+            state.by_ifindex.insert(value.ifindex, index.into());
+            for address in [value.ipv4, value.ipv6] {
+                state.by_address.insert(AddressKey::new(1, address), index.into());
+            }
+            state.endpoints.insert(index.into(), value);
+        }
+        let uplink = Uplink { link_header: 14, mtu: 1_500, ipv4: external(false).into(), ipv6: external(true).into() };
+        state.uplinks.insert(UPLINK, uplink);
+        for v6 in [false, true] {
+            state.host_addresses.insert(external(v6).into(), UPLINK);
+        }
+        Self { tables: NativeTables::new(state, SLOTS), sockets: Vec::new(), known: HashMap::new(), sent: Vec::new() }
+    }
+
+    fn frame(&self, ifindex: u32, bytes: Vec<u8>) -> Frame {
+        let mut frame = Frame::new(ifindex, bytes);
+        frame.route = Some(Route { ifindex: UPLINK, source: Address::NONE });
+        frame.host_sockets = self.sockets.clone();
+        frame
+    }
+
+    fn alive(&self) -> impl Iterator<Item = (&Conversation, &Known)> {
+        let now = self.tables.now.get();
+        self.known.iter().filter(move |(_, known)| known.until >= now)
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Send(conversation) => self.send(*conversation),
+            Step::Answer(which) => self.answer(*which, false),
+            Step::Intrude(which) => self.answer(*which, true),
+            Step::Wait(seconds) => {
+                self.tables.now.set(self.tables.now.get() + seconds * SECOND);
+                Ok(())
+            }
+            Step::Replace(index) => {
+                let owner = self.tables.state.endpoints.get_mut(&u32::from(*index)).expect("two endpoints");
+                owner.generation += 10;
+                self.known.retain(|conversation, _| conversation.endpoint != *index);
+                Ok(())
+            }
+            Step::Listen(port) => {
+                for v6 in [false, true] {
+                    self.sockets.push(PublishedKey::new(external(v6).into(), port.to_be(), protocol::UDP));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&mut self, conversation: Conversation) -> Result<(), TestCaseError> {
+        let Conversation { kind, v6, endpoint, port, target } = conversation;
+        let builder = ethernet(mac(endpoint), GATEWAY_MAC, inside(v6, endpoint), outside(v6, target));
+        let mut frame = self.frame(10 + u32::from(endpoint), question(builder, kind, port));
+        let length = frame.bytes.len();
+        let before = self.alive().find(|(other, _)| **other == conversation).map(|(_, known)| *known);
+        let charged = self.alive().filter(|(other, _)| other.endpoint == endpoint).count();
+        let outcome = native::run(path::from_container, &mut frame, &self.tables);
+        if outcome.is_err() {
+            // Expired flows may still be charged, so the quota is reached early at the most; never late.
+            prop_assert!(before.is_none(), "{conversation:?} lives and is refused: {outcome:?}");
+            return Ok(());
+        }
+        prop_assert!(before.is_some() || charged < QUOTA as usize, "{conversation:?} is over the quota");
+        prop_assert_eq!(outcome, Ok(Verdict::ToUplink(UPLINK)));
+        let view = View::of(&frame.bytes, None).expect("a packet");
+        prop_assert_eq!(view.source, Some(external(v6)), "an address of ours leaves");
+        prop_assert!(checksums_are_right(&frame.bytes), "{conversation:?}");
+        prop_assert_eq!(frame.bytes.len(), length);
+        let external_port = port_of(&frame.bytes, kind, v6, true);
+        if let Some(before) = before {
+            prop_assert_eq!(before.external_port, external_port, "a living flow moves");
+        }
+        for (other, known) in self.alive().filter(|(other, _)| **other != conversation) {
+            let clash =
+                (other.kind, other.v6, other.target) == (kind, v6, target) && known.external_port == external_port;
+            prop_assert!(!clash, "{other:?} and {conversation:?} share port {external_port}");
+            let same_source = (other.kind, other.v6, other.endpoint, other.port) == (kind, v6, endpoint, port);
+            if same_source && kind == Kind::Udp && before.is_none() {
+                prop_assert_eq!(known.external_port, external_port, "the mapping depends on the target");
+            }
+        }
+        let listens = self.sockets.iter().any(|socket| u16::from_be(socket.port) == external_port);
+        prop_assert!(
+            before.is_some() || kind == Kind::Echo || !listens || self.was_mapped(&conversation),
+            "the host's port"
+        );
+        let settings = Settings::DEFAULT;
+        let idle = if kind == Kind::Udp { settings.udp_timeout } else { settings.icmp_timeout };
+        // The deadline is moved when it is a second off, so the last second of the idle time is not promised.
+        let until = self.tables.now.get() + idle - 2 * SECOND;
+        self.known.insert(conversation, Known { external_port, until });
+        self.sent.push(conversation);
+        Ok(())
+    }
+
+    /// Whether the source had a mapping before the host took its port.
+    fn was_mapped(&self, conversation: &Conversation) -> bool {
+        self.sent.iter().any(|other| {
+            (other.kind, other.v6, other.endpoint, other.port)
+                == (conversation.kind, conversation.v6, conversation.endpoint, conversation.port)
+        })
+    }
+
+    fn answer(&mut self, which: usize, intruder: bool) -> Result<(), TestCaseError> {
+        if self.sent.is_empty() {
+            return Ok(());
+        }
+        let conversation = self.sent[which % self.sent.len()];
+        let Some(known) = self.known.get(&conversation).copied() else {
+            return Ok(());
+        };
+        let Conversation { kind, v6, endpoint, port, target } = conversation;
+        let from = if intruder { outside(v6, 9) } else { outside(v6, target) };
+        let builder = ethernet([2, 9, 9, 9, 9, 9], [2, 0, 0, 0, 0xff, 1], from, external(v6));
+        let mut frame = self.frame(UPLINK, reply(builder, kind, v6, known.external_port));
+        let outcome = native::run(path::from_uplink, &mut frame, &self.tables);
+        if intruder {
+            prop_assert_eq!(outcome, Ok(Verdict::Pass), "filtering is by address and port");
+            return Ok(());
+        }
+        if known.until < self.tables.now.get() {
+            return Ok(());
+        }
+        prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(10 + u32::from(endpoint))));
+        let view = View::of(&frame.bytes, None).expect("a packet");
+        prop_assert_eq!((view.source, view.destination), (Some(from), Some(inside(v6, endpoint))));
+        prop_assert_eq!(port_of(&frame.bytes, kind, v6, false), port);
+        prop_assert!(checksums_are_right(&frame.bytes));
+        Ok(())
+    }
+
+    /// What must hold of the tables after every step.
+    fn check(&self) -> Result<(), TestCaseError> {
+        let live: Vec<_> = self.tables.flows().filter(|flow| flow.claim == claim::LIVE).collect();
+        prop_assert_eq!(self.tables.keys.borrow().len(), 2 * live.len(), "a key without its flow, or the reverse");
+        prop_assert!(self.tables.flows().all(|flow| flow.claim != claim::BUSY), "a slot is left busy");
+        for index in 1..=2u32 {
+            let charged = self.tables.usage_of(index).flows;
+            prop_assert!(charged <= QUOTA, "endpoint {index} has {charged} flows");
+        }
+        Ok(())
+    }
+}
+
+fn ethernet(from: [u8; 6], to: [u8; 6], source: IpAddr, destination: IpAddr) -> IpBuilder {
+    Ethernet::new(Mac(from), Mac(to)).ip(source, destination)
+}
+
+fn question(builder: IpBuilder, kind: Kind, port: u16) -> Vec<u8> {
+    match kind {
+        Kind::Udp => builder.udp(port, 53, b"question"),
+        Kind::Echo => builder.echo_request(port, 1),
+    }
+}
+
+fn reply(builder: IpBuilder, kind: Kind, v6: bool, port: u16) -> Vec<u8> {
+    let [high, low] = port.to_be_bytes();
+    match kind {
+        Kind::Udp => builder.udp(53, port, b"answer"),
+        Kind::Echo => builder.icmp(if v6 { 129 } else { 0 }, 0, &[high, low, 0, 1]),
+    }
+}
+
+/// The initiator's port, or the identifier, in a packet of either direction.
+fn port_of(bytes: &[u8], kind: Kind, v6: bool, outwards: bool) -> u16 {
+    let transport = if v6 { 54 } else { 34 };
+    let at = match (kind, outwards) {
+        (Kind::Echo, _) => transport + 4,
+        (Kind::Udp, true) => transport,
+        (Kind::Udp, false) => transport + 2,
+    };
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn masquerade_agrees_with_the_model(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step)?;
+            world.check()?;
+        }
+    }
+}
