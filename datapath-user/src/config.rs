@@ -132,7 +132,8 @@ impl Config {
             attach: overrides.attach.or(file.attach).unwrap_or(Attach::Auto),
             settings,
         };
-        for (what, path) in [("socket", &config.socket), ("state_dir", &config.state_dir), ("pin_dir", &config.pin_dir)] {
+        for (what, path) in [("socket", &config.socket), ("state_dir", &config.state_dir), ("pin_dir", &config.pin_dir)]
+        {
             if path.as_os_str().is_empty() {
                 bail!("{what} is empty; name a path or leave it out");
             }
@@ -202,7 +203,8 @@ mod tests {
 
     #[test]
     fn file_and_command_line() {
-        let config = config("pin_dir = \"/other\"\nuplinks = [\"eth0\"]\nattach = \"clsact\"\nflow_quota = 7").expect("valid");
+        let config =
+            config("pin_dir = \"/other\"\nuplinks = [\"eth0\"]\nattach = \"clsact\"\nflow_quota = 7").expect("valid");
         assert_eq!(config.pin_dir, Path::new("/pins"));
         assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
         assert_eq!((config.uplinks, config.settings.flow_quota), (vec!["eth0".to_owned()], 7));

@@ -60,7 +60,12 @@ fn kernel_features() -> Vec<Finding> {
     let level = |there: bool, missing: Level| if there { Level::Ok } else { missing };
     let present = |there: bool| if there { "available" } else { "missing" };
     vec![
-        finding("kernel", level(version_is_known(&features.kernel), Level::Error), &features.kernel, "use Linux 6.1 or later"),
+        finding(
+            "kernel",
+            level(version_is_known(&features.kernel), Level::Error),
+            &features.kernel,
+            "use Linux 6.1 or later",
+        ),
         finding(
             "btf",
             level(features.btf, Level::Warning),
@@ -201,11 +206,15 @@ fn uplinks(readers: &Readers) -> Vec<Finding> {
         }
     }
     for uplink in &snapshot.uplinks {
-        for network in snapshot.model.networks.values().filter(|network| network.mtu > uplink.mtu && !network.internal) {
+        for network in snapshot.model.networks.values().filter(|network| network.mtu > uplink.mtu && !network.internal)
+        {
             findings.push(finding(
                 "mtu",
                 Level::Warning,
-                format!("network {} has MTU {}, and the uplink {} only {}", network.name, network.mtu, uplink.name, uplink.mtu),
+                format!(
+                    "network {} has MTU {}, and the uplink {} only {}",
+                    network.name, network.mtu, uplink.name, uplink.mtu
+                ),
                 format!("create the network with --mtu {}", uplink.mtu),
             ));
         }
@@ -220,9 +229,10 @@ fn uplinks(readers: &Readers) -> Vec<Finding> {
 async fn foreign_programs(readers: &Readers) -> Vec<Finding> {
     let Ok(netlink) = Netlink::open() else { return Vec::new() };
     let snapshot = readers.snapshot();
-    let uplinks = snapshot.uplinks.iter().flat_map(|uplink| {
-        [(Program::FromUplink, uplink.ifindex), (Program::ToUplink, uplink.ifindex)]
-    });
+    let uplinks = snapshot
+        .uplinks
+        .iter()
+        .flat_map(|uplink| [(Program::FromUplink, uplink.ifindex), (Program::ToUplink, uplink.ifindex)]);
     let ports = snapshot.devices.ports.values().map(|port| (Program::FromContainer, port.ifindex));
     let mut findings = Vec::new();
     for (program, ifindex) in uplinks.chain(ports) {

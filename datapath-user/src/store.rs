@@ -70,7 +70,8 @@ impl Store {
             Ok(result) => result?,
             Err(_) => bail!("{}", damaged(&path, "its pages contradict each other")),
         };
-        let state = if found { Some(decode(&written).with_context(|| damaged(&path, "its content is wrong"))?) } else { None };
+        let state =
+            if found { Some(decode(&written).with_context(|| damaged(&path, "its content is wrong"))?) } else { None };
         Ok((Self { database, path, written }, state))
     }
 
@@ -95,7 +96,10 @@ impl Store {
             Ok(())
         };
         write().map_err(|error| {
-            anyhow!("the state cannot be written to {} ({error}); make room or correct its permissions", self.path.display())
+            anyhow!(
+                "the state cannot be written to {} ({error}); make room or correct its permissions",
+                self.path.display()
+            )
         })?;
         self.written = wanted;
         Ok(())

@@ -28,7 +28,7 @@ fn f1_killed_and_restarted_without_loss() {
     let probes = paths.map(|(name, from, target)| {
         (name, Probes::start(from, target).unwrap_or_else(|error| panic!("{name}: {error:#}")))
     });
-    let before = scene.state_shown();
+    let (before, drops) = (scene.state_shown(), scene.drops().expect("status"));
     std::thread::sleep(Duration::from_millis(200));
     for _ in 0..2 {
         scene.kill_daemon().expect("kills");
@@ -42,7 +42,11 @@ fn f1_killed_and_restarted_without_loss() {
     std::thread::sleep(Duration::from_millis(200));
     for (name, probes) in probes {
         let findings = probes.stop().expect("stops");
-        findings.check_zero_loss().unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        findings.check_zero_loss().unwrap_or_else(|error| {
+            let dropped: Vec<_> =
+                scene.drops().expect("status").into_iter().filter(|(reason, n)| drops[reason] != *n).collect();
+            panic!("{name}: {error:#}; dropped meanwhile: {dropped:?}")
+        });
     }
     assert_eq!(scene.state_shown(), before, "the daemon adopts what runs");
 }

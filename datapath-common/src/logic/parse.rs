@@ -179,7 +179,7 @@ fn parse_v4<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Re
     let payload = if total_length == 0 { room } else { total_length } - header_length as u32;
     parsed.transport_offset = ETHERNET as u16 + header_length;
     if header_length == 20 {
-        transport_at::<P, 34>(headers, payload, parsed)
+        transport_at::<34>(headers, payload, parsed)
     } else {
         transport_beyond(packet, payload, parsed)
     }
@@ -205,7 +205,7 @@ fn parse_v6<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Re
     let payload = if payload == 0 && packet.segment_size() != 0 { room } else { payload };
     parsed.transport_offset = TRANSPORT_V6;
     match parsed.key.protocol {
-        protocol::TCP | protocol::UDP | protocol::ICMPV6 => transport_at::<P, 54>(headers, payload, parsed),
+        protocol::TCP | protocol::UDP | protocol::ICMPV6 => transport_at::<54>(headers, payload, parsed),
         _ => {
             follow_extension_headers(packet, parsed)?;
             if parsed.fragment == Fragment::Later {
@@ -222,7 +222,7 @@ fn parse_v6<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Re
 
 /// Reads the transport header at its usual place.
 #[inline(always)]
-fn transport_at<P: Packet, const AT: usize>(
+fn transport_at<const AT: usize>(
     headers: &Headers,
     payload: u32,
     parsed: &mut Parsed,

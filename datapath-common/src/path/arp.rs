@@ -70,8 +70,10 @@ fn from_endpoint_inline<P: Packet, T: Tables>(
         return switch::flood_frame(packet, tables, port);
     }
     match arp.operation {
-        // An announcement, or a probe for its own address: an answer would be a conflict (RFC 5227 section 2.1.1).
-        REQUEST if arp.target == port.endpoint.ipv4 => CONSUMED,
+        // A probe for its own address: an answer would be a conflict (RFC 5227 section 2.1.1).
+        REQUEST if arp.target == port.endpoint.ipv4 && probe => CONSUMED,
+        // An announcement (RFC 5227 section 3): siblings learn that the address has a new owner.
+        REQUEST if arp.target == port.endpoint.ipv4 => switch::flood_frame(packet, tables, port),
         REQUEST => {
             let key = AddressKey::new(port.endpoint.network, arp.target);
             let owner = tables.endpoint_by_address(&key).ok_or(DropReason::UnknownNeighbour)?;

@@ -5,7 +5,7 @@ use crate::{
     abi::{DropReason, FlowEnd, Mutant},
     logic::{
         headers::{ETHERNET, Headers, ethertype},
-        parse::{Parsed, Transport, icmp, parse, protocol},
+        parse::{Parsed, Transport, icmp, parse},
     },
 };
 
@@ -66,11 +66,8 @@ fn ip<P: Packet, T: Tables>(
     if !port.speaks(parsed) && !tables.mutant(Mutant::Ipv6Unguarded) {
         return Err(DropReason::FamilyDisabled);
     }
-    let unspecified_source = parsed.key.protocol == protocol::ICMPV6 && parsed.key.source.is_none();
-    if !port.endpoint.owns(&parsed.key.source)
-        && !(unspecified_source && neighbour::may_be_unspecified(parsed))
-        && !tables.mutant(Mutant::SourceGuardSkipped)
-    {
+    let may_send = port.endpoint.owns(&parsed.key.source) || neighbour::may_be_unspecified(parsed);
+    if !may_send && !tables.mutant(Mutant::SourceGuardSkipped) {
         return Err(DropReason::ForgedAddress);
     }
     if parsed.key.source == parsed.key.destination {

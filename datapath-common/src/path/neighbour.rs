@@ -17,11 +17,13 @@ const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
-/// Messages that a host without an address yet sends from `::`: duplicate address detection, router solicitation and
+/// Whether it is a message that a host without an address yet sends from `::`: duplicate address detection, router solicitation and
 /// multicast listener reports (RFC 4861 sections 4.1 and 4.3, RFC 3810 section 5.2.13).
 #[inline(always)]
 pub(super) fn may_be_unspecified(parsed: &Parsed) -> bool {
-    parsed.transport == Transport::Icmp
+    parsed.key.source.is_none()
+        && parsed.transport == Transport::Icmp
+        && parsed.ethertype == ethertype::IPV6
         && matches!(
             parsed.flags,
             icmp::NEIGHBOUR_SOLICITATION | icmp::ROUTER_SOLICITATION | icmp::MLD2_REPORT | 131 | 132
@@ -43,7 +45,7 @@ pub(super) fn from_endpoint<P: Packet, T: Tables>(
     match parsed.flags {
         icmp::ROUTER_ADVERTISEMENT | icmp::V6_REDIRECT => Some(Err(DropReason::RogueRouter)),
         icmp::ROUTER_SOLICITATION => Some(CONSUMED),
-        icmp::NEIGHBOUR_ADVERTISEMENT => Some(advertised(port, headers, parsed)),
+        icmp::NEIGHBOUR_ADVERTISEMENT => Some(advertised(packet, tables, port, headers, parsed)),
         icmp::NEIGHBOUR_SOLICITATION => Some(solicited(packet, tables, port, headers, parsed)),
         _ => None,
     }
@@ -58,14 +60,27 @@ fn is_valid(headers: &Headers, parsed: &Parsed) -> bool {
         && headers.length >= 78
 }
 
-/// Solicitations are answered here, so an advertisement tells nobody anything; but a forged one is worth knowing of.
+/// Solicitations are answered here, so nobody waits for an advertisement; an unsolicited one tells siblings of a new
+/// owner (RFC 4861 section 7.2.6), and a forged one is worth knowing of.
 #[inline(always)]
-fn advertised(port: &Port<'_>, headers: &Headers, parsed: &Parsed) -> Outcome {
-    if is_valid(headers, parsed) && port.endpoint.owns(&headers.ipv6(62)) {
-        CONSUMED
-    } else {
-        Err(DropReason::ForgedNeighbour)
+fn advertised<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+    parsed: &Parsed,
+) -> Outcome {
+    if !is_valid(headers, parsed) || !port.endpoint.owns(&headers.ipv6(62)) {
+        return Err(DropReason::ForgedNeighbour);
     }
+    // An option with another MAC address than its own (type 2, target link-layer address) is a forgery too.
+    let option: Option<[u8; 8]> = packet.load(TRANSPORT_V6 as u32 + 24);
+    if let Some([2, 1, a, b, c, d, e, f]) = option
+        && [a, b, c, d, e, f] != port.endpoint.mac
+    {
+        return Err(DropReason::ForgedNeighbour);
+    }
+    if headers.to_group() { switch::flood_frame(packet, tables, port) } else { CONSUMED }
 }
 
 #[inline(always)]

@@ -60,16 +60,28 @@ impl From<anyhow::Error> for Denial {
 /// The JSON body of a request.
 pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Denial> {
     serde_json::from_slice(bytes).map_err(|error| {
-        Denial::new(StatusCode::BAD_REQUEST, format!("the body of the request is wrong: {error}; send JSON as documented"))
+        Denial::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body of the request is wrong: {error}; send JSON as documented"),
+        )
     })
 }
 
 /// Nothing is here.
 pub async fn not_found(uri: Uri) -> Denial {
-    Denial::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; ask for /status, /networks, /endpoints, /ports, /flows, /events, /metrics or /doctor", uri.path()))
+    Denial::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "there is nothing at {}; ask for /status, /networks, /endpoints, /ports, /flows, /events, /metrics or /doctor",
+            uri.path()
+        ),
+    )
 }
 
 /// Something is here, but not for this method.
 pub async fn not_allowed(method: Method, uri: Uri) -> Denial {
-    Denial::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {}; use GET, or POST to make and DELETE to remove things", uri.path()))
+    Denial::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{method} is not for {}; use GET, or POST to make and DELETE to remove things", uri.path()),
+    )
 }

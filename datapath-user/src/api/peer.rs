@@ -27,7 +27,9 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 /// Looks up the group whose members may use the socket.
 pub fn group(name: &str) -> Result<Gid> {
     let found = Group::from_name(name).with_context(|| format!("the group {name} cannot be looked up"))?;
-    found.map(|group| group.gid).with_context(|| format!("there is no group {name}; correct socket_group, or `groupadd {name}`"))
+    found
+        .map(|group| group.gid)
+        .with_context(|| format!("there is no group {name}; correct socket_group, or `groupadd {name}`"))
 }
 
 /// Lets root and members of the group through.
@@ -41,7 +43,8 @@ pub async fn check(
     if allowed {
         return next.run(request).await;
     }
-    Denial::new(StatusCode::FORBIDDEN, "only root and members of socket_group may do this; run it as root").into_response()
+    Denial::new(StatusCode::FORBIDDEN, "only root and members of socket_group may do this; run it as root")
+        .into_response()
 }
 
 fn is_member(uid: u32, gid: u32, group: Gid) -> bool {

@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Error, Result};
 
-use crate::kernel::netlink::Netlink;
-use crate::kernel::netns::Netns;
 use crate::kernel::Datapath;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::netns::{Netns, announce};
 use crate::model::Model;
 use crate::plan::{self, Contents, Devices};
 pub use gateway::open as reopen_gateway;
 pub use port::{Leaving, interface as container_interface};
 pub use reservations::{Key, Reservations, port_set, wanted as wanted_reservations};
-pub use tables::{read as read_tables, reach as reach_contents};
+pub use tables::{reach as reach_contents, read as read_tables};
 
 /// What is acted on.
 #[derive(Clone)]
@@ -64,7 +64,9 @@ pub async fn apply(kernel: &Kernel, actual: &mut Actual, model: &Model, namespac
     let built = build(kernel, actual, model, &plan, namespaces.joining.as_ref(), &mut made).await;
     if let Err(error) = built {
         let left = take_back(kernel, actual, &before, made).await;
-        return Err(left.into_iter().fold(error, |error, left| error.context(format!("could not be undone: {left:#}"))));
+        return Err(left
+            .into_iter()
+            .fold(error, |error, left| error.context(format!("could not be undone: {left:#}"))));
     }
     Ok(remove(kernel, actual, model, &plan, namespaces).await)
 }
@@ -110,6 +112,11 @@ async fn build(
     for generation in &made.ports {
         let port = actual.devices.ports[generation];
         kernel.netlink.set_up(port.ifindex).await.context("the endpoint's port cannot be opened")?;
+    }
+    for endpoint in &plan.build_ports {
+        if let Some(netns) = netns {
+            announce(netns, &port::interface(endpoint, model.network(&endpoint.network)?))?;
+        }
     }
     Ok(())
 }

@@ -75,7 +75,8 @@ pub async fn remove(kernel: &Kernel, port: Port) -> Result<()> {
 /// What the container's side is to be like. An internal network has no way out, and so no default route.
 #[must_use]
 pub fn interface(endpoint: &Endpoint, network: &Network) -> ContainerInterface {
-    let prefix = |v4: bool| network.subnets.iter().find(|subnet| matches!(subnet, IpNet::V4(_)) == v4).map(IpNet::prefix_len);
+    let prefix =
+        |v4: bool| network.subnets.iter().find(|subnet| matches!(subnet, IpNet::V4(_)) == v4).map(IpNet::prefix_len);
     let gateways = if network.internal { &[][..] } else { &network.gateways };
     ContainerInterface {
         name: endpoint.ifname.clone(),

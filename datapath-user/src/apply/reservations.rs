@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Error, Result};
 
-use crate::kernel::reservation::{ReserveError, Reservation, Transport, reserve, reserve_ahead};
+use crate::kernel::reservation::{Reservation, ReserveError, Transport, reserve, reserve_ahead};
 use crate::kernel::sysctl::PortSet;
 use crate::model::{Model, Protocol, Publication};
 
@@ -96,7 +96,8 @@ impl Reservations {
 
     /// Our own socket on a single address would be in the way of the one on all of them.
     fn let_go_of_single(&mut self, wildcard: Key) -> Vec<Key> {
-        let single: Vec<_> = self.held.keys().filter(|key| **key != wildcard && key.wildcard() == wildcard).copied().collect();
+        let single: Vec<_> =
+            self.held.keys().filter(|key| **key != wildcard && key.wildcard() == wildcard).copied().collect();
         for key in &single {
             self.held.remove(key);
         }

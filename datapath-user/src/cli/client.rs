@@ -59,7 +59,8 @@ impl Client {
             response.into_body().collect().await.context("the daemon's answer broke off")
         };
         let bytes = with_patience(answer).await?.to_bytes();
-        serde_json::from_slice(&bytes).context("the daemon's answer is of another version; use the client that came with it")
+        serde_json::from_slice(&bytes)
+            .context("the daemon's answer is of another version; use the client that came with it")
     }
 
     /// Has every line of an endless answer, until the daemon ends.
@@ -102,7 +103,10 @@ impl Client {
 
     fn unreachable(&self, error: std::io::Error) -> anyhow::Error {
         if error.kind() == std::io::ErrorKind::PermissionDenied {
-            return anyhow!("{} may only be used by root and members of socket_group; run it as root", self.socket.display());
+            return anyhow!(
+                "{} may only be used by root and members of socket_group; run it as root",
+                self.socket.display()
+            );
         }
         NotRunning { socket: self.socket.clone(), error }.into()
     }
@@ -144,6 +148,7 @@ pub fn encode(text: &str) -> String {
 /// Ends the process when nobody reads its output any more, as `datapath flow ls | head` expects.
 pub fn end_quietly_with_the_pipe() {
     // SAFETY: the default action runs no code of ours.
-    let set = unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+    let set =
+        unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
     set.expect("SIGPIPE can be set to its default");
 }

@@ -46,13 +46,17 @@ pub async fn run(client: &Client, command: Command, json: bool) -> Result<ExitCo
             let path = format!("/ports?port={}", encode(&port));
             print(json, &client.delete::<view::Port>(&path).await?, show::unpublished)?;
         }
-        Command::Port(PortCommand::Ls) => print(json, &client.get::<Vec<view::Port>>("/ports").await?, |p| show::ports(p))?,
+        Command::Port(PortCommand::Ls) => {
+            print(json, &client.get::<Vec<view::Port>>("/ports").await?, |p| show::ports(p))?
+        }
         Command::Flow(FlowCommand::Ls { endpoint }) => {
             let query = endpoint.map_or(String::new(), |endpoint| format!("?endpoint={}", encode(&endpoint)));
             print(json, &client.get::<Vec<view::Flow>>(&format!("/flows{query}")).await?, |f| show::flows(f))?;
         }
         Command::Monitor { drops, endpoint } => monitor(client, drops, endpoint, json).await?,
-        Command::Daemon(_) | Command::Completions { .. } => unreachable!("these need no daemon, and are carried out before"),
+        Command::Daemon(_) | Command::Completions { .. } => {
+            unreachable!("these need no daemon, and are carried out before")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -69,7 +73,9 @@ async fn network(client: &Client, command: NetworkCommand, json: bool) -> Result
         }
         NetworkCommand::Rm { name } => {
             let path = format!("/networks/{}", encode(&name));
-            print(json, &client.delete::<view::Network>(&path).await?, |network| Ok(format!("network {} removed\n", network.name)))
+            print(json, &client.delete::<view::Network>(&path).await?, |network| {
+                Ok(format!("network {} removed\n", network.name))
+            })
         }
     }
 }
@@ -104,12 +110,18 @@ async fn doctor(client: &Client, json: bool) -> Result<ExitCode> {
         Ok(findings) => findings,
         Err(error) if error.is::<NotRunning>() => {
             let mut findings = doctor::examine(None).await;
-            findings.insert(0, Finding {
-                check: "daemon".to_owned(),
-                level: Level::Error,
-                found: format!("nothing answers on {}; the checks below are of the namespace of this command", client.socket().display()),
-                remedy: "start it with `datapath daemon`, or name its socket with --socket".to_owned(),
-            });
+            findings.insert(
+                0,
+                Finding {
+                    check: "daemon".to_owned(),
+                    level: Level::Error,
+                    found: format!(
+                        "nothing answers on {}; the checks below are of the namespace of this command",
+                        client.socket().display()
+                    ),
+                    remedy: "start it with `datapath daemon`, or name its socket with --socket".to_owned(),
+                },
+            );
             findings
         }
         Err(error) => return Err(error),

@@ -71,7 +71,10 @@ pub fn attached(endpoint: &Endpoint) -> Result<String> {
 
 /// `detach`
 pub fn detached(endpoints: &[Endpoint]) -> Result<String> {
-    Ok(endpoints.iter().map(|endpoint| format!("endpoint {} detached from {}\n", endpoint.name, endpoint.network)).collect())
+    Ok(endpoints
+        .iter()
+        .map(|endpoint| format!("endpoint {} detached from {}\n", endpoint.name, endpoint.network))
+        .collect())
 }
 
 /// `endpoint ls`
@@ -169,7 +172,11 @@ pub fn status(status: &Status) -> Result<String> {
     let rows = rows.chain(status.tables.iter().map(|(name, table)| fill(name, table)));
     writeln!(text, "\n{}", table(&["TABLE", "USED", "CAPACITY"], rows.collect())?.trim_end())?;
     let counted = |counts: &std::collections::BTreeMap<String, u64>| -> Vec<Vec<String>> {
-        counts.iter().filter(|(_, count)| **count > 0).map(|(name, count)| vec![name.clone(), count.to_string()]).collect()
+        counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(name, count)| vec![name.clone(), count.to_string()])
+            .collect()
     };
     let drops = counted(&status.drops);
     if drops.is_empty() {
@@ -209,7 +216,10 @@ pub fn event(event: &Event) -> String {
     };
     let source = address(packet.source, packet.source_port);
     let destination = address(packet.destination, packet.destination_port);
-    let about = [event.endpoint.as_deref().map(|e| format!("endpoint {e}")), event.network.as_deref().map(|n| format!("network {n}"))];
+    let about = [
+        event.endpoint.as_deref().map(|e| format!("endpoint {e}")),
+        event.network.as_deref().map(|n| format!("network {n}")),
+    ];
     let about: Vec<_> = about.into_iter().flatten().collect();
     format!(
         "{}  {}  {source} → {destination}  {} {} bytes  {} ({})\n    {} {}\n",

@@ -14,6 +14,8 @@ pub fn systemd(message: &str) -> Result<()> {
         None => SocketAddr::from_pathname(&path),
     };
     let address = address.context("NOTIFY_SOCKET names no socket")?;
-    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).context("NOTIFY_SOCKET does not take messages")?;
+    UnixDatagram::unbound()?
+        .send_to_addr(message.as_bytes(), &address)
+        .context("NOTIFY_SOCKET does not take messages")?;
     Ok(())
 }

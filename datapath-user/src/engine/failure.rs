@@ -28,7 +28,9 @@ impl Failure {
             },
             Self::Unusable(_) => 400,
             Self::Failed(error) => match error.downcast_ref() {
-                Some(ReserveError::Taken { .. } | ReserveError::NoSuchAddress(_) | ReserveError::NoneFree { .. }) => 409,
+                Some(ReserveError::Taken { .. } | ReserveError::NoSuchAddress(_) | ReserveError::NoneFree { .. }) => {
+                    409
+                }
                 _ => 500,
             },
         }

@@ -53,7 +53,11 @@ impl Engine {
         }
         let mut next = self.state.model.clone();
         for endpoint in &vanished {
-            tracing::info!(endpoint = endpoint.name, network = endpoint.network, "the endpoint's interface is gone: forgotten");
+            tracing::info!(
+                endpoint = endpoint.name,
+                network = endpoint.network,
+                "the endpoint's interface is gone: forgotten"
+            );
             next.forget(endpoint.index)?;
         }
         self.change(next, &Namespaces::default()).await?;
@@ -76,7 +80,8 @@ impl Engine {
                 continue;
             }
             let up = |ifindex: u32| view.link(ifindex).is_some_and(|link| link.up);
-            let has = |ip: &std::net::IpAddr| view.addresses.iter().any(|a| a.ifindex == gateway.ifindex && a.address == *ip);
+            let has =
+                |ip: &std::net::IpAddr| view.addresses.iter().any(|a| a.ifindex == gateway.ifindex && a.address == *ip);
             if !up(gateway.ifindex) || !up(gateway.far_ifindex) || !network.gateways.iter().all(has) {
                 tracing::warn!(network = network.name, "the gateway device was changed: set right again");
                 reopen_gateway(&self.kernel, &self.state.model, network.id, gateway).await?;

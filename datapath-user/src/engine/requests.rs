@@ -58,7 +58,12 @@ impl Engine {
         let mut next = self.state.model.clone();
         let endpoint = next.attach(request, netns.identity(), &interfaces, attached)?;
         self.change(next, &Namespaces { joining: Some(netns), ..Namespaces::default() }).await?;
-        tracing::info!(endpoint = endpoint.name, network = endpoint.network, index = endpoint.index, "endpoint attached");
+        tracing::info!(
+            endpoint = endpoint.name,
+            network = endpoint.network,
+            index = endpoint.index,
+            "endpoint attached"
+        );
         Ok(endpoint)
     }
 
@@ -92,7 +97,8 @@ impl Engine {
     pub(super) async fn purge_flows(&self, gone: Vec<Endpoint>) {
         let datapath = Arc::clone(&self.kernel.datapath);
         let purged = tokio::task::spawn_blocking(move || {
-            gone.iter().try_for_each(|e| datapath.flows().purge_endpoint(datapath.tables(), e.index, e.generation).map(drop))
+            gone.iter()
+                .try_for_each(|e| datapath.flows().purge_endpoint(datapath.tables(), e.index, e.generation).map(drop))
         });
         if let Err(error) = purged.await.context("the task ended").and_then(|result| result) {
             tracing::warn!("flows of a detached endpoint are left to the sweep: {error:#}");

@@ -115,7 +115,8 @@ impl Engine {
     async fn adopt_devices(&mut self, view: &View) -> Result<()> {
         let devices = &mut self.actual.devices;
         for network in self.state.model.networks.values() {
-            let gateway = view.link_named(&network.device()).filter(|link| is_ours(link) && link.mac == Some(network.mac.0));
+            let gateway =
+                view.link_named(&network.device()).filter(|link| is_ours(link) && link.mac == Some(network.mac.0));
             let far = view.link_named(&network.far_device()).filter(|link| is_ours(link));
             if let (Some(gateway), Some(far)) = (gateway, far) {
                 let gateway = Gateway { ifindex: gateway.index, far_ifindex: far.index };
@@ -127,8 +128,14 @@ impl Engine {
                 devices.ports.insert(endpoint.generation, Port { ifindex });
             }
         }
-        let lost: Vec<_> =
-            self.state.model.endpoints.values().filter(|e| !devices.ports.contains_key(&e.generation)).cloned().collect();
+        let lost: Vec<_> = self
+            .state
+            .model
+            .endpoints
+            .values()
+            .filter(|e| !devices.ports.contains_key(&e.generation))
+            .cloned()
+            .collect();
         for endpoint in lost {
             tracing::info!(
                 endpoint = endpoint.name,
@@ -169,7 +176,11 @@ fn of_this_boot(mut state: State) -> Result<State> {
         let gone: Vec<u32> = state.model.endpoints.keys().copied().collect();
         for index in gone {
             if let Some(endpoint) = state.model.forget(index)? {
-                tracing::info!(endpoint = endpoint.name, network = endpoint.network, "an endpoint of an earlier boot: forgotten");
+                tracing::info!(
+                    endpoint = endpoint.name,
+                    network = endpoint.network,
+                    "an endpoint of an earlier boot: forgotten"
+                );
             }
         }
         state = State { boot_id, model: state.model, ..State::default() };

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use aya::Pod;
-use datapath_common::abi::{EndpointUsage, Flow, FlowEnd, FlowIndex, FlowKey, HOST, claim, map};
+use datapath_common::abi::{EndpointUsage, Flow, FlowEnd, FlowIndex, FlowKey, HOST, claim, flow_flags, map};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::map::Map;
@@ -209,6 +209,10 @@ impl Flows {
 
     /// Takes a flow off the quota of the endpoint it is charged to, if that endpoint is still the same one.
     fn discharge(&self, tables: &Tables, flow: &Flow) -> Result<()> {
+        // A connection that is over was taken off when it closed.
+        if flow.flags & flow_flags::CLOSED != 0 {
+            return Ok(());
+        }
         let charged = if flow.initiator.endpoint == HOST { flow.responder } else { flow.initiator };
         if charged.endpoint == HOST || tables.endpoint(charged.endpoint)?.generation != charged.generation {
             return Ok(());

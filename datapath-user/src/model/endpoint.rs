@@ -223,7 +223,9 @@ impl Model {
         }
         let mut names = (0..=u16::MAX).map(|n| format!("eth{n}"));
         let free = names.find(|ifname| user(ifname).is_none() && !interfaces.contains(ifname));
-        free.ok_or_else(|| Refusal::conflict(format!("{} has no free interface name", request.netns), "choose one with --ifname"))
+        free.ok_or_else(|| {
+            Refusal::conflict(format!("{} has no free interface name", request.netns), "choose one with --ifname")
+        })
     }
 
     fn choose_mac(&mut self, network: &Network, chosen: Option<Mac>) -> Result<Mac, Refusal> {
@@ -269,12 +271,13 @@ impl Model {
                 continue;
             }
             let last = last_given.get(position).copied().flatten();
-            let next = next_address(*subnet, last, |a| self.owner_of_address(network, a).is_some()).ok_or_else(|| {
-                Refusal::conflict(
-                    format!("network {} has no free address left in {subnet}", network.name),
-                    "detach an endpoint, or create a network with a wider subnet",
-                )
-            })?;
+            let next =
+                next_address(*subnet, last, |a| self.owner_of_address(network, a).is_some()).ok_or_else(|| {
+                    Refusal::conflict(
+                        format!("network {} has no free address left in {subnet}", network.name),
+                        "detach an endpoint, or create a network with a wider subnet",
+                    )
+                })?;
             last_given.resize(network.subnets.len(), None);
             last_given[position] = Some(next);
             addresses.push(next);

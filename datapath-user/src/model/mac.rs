@@ -32,7 +32,10 @@ impl Mac {
             return Err(Refusal::invalid(format!("{self} is not a unicast MAC address"), remedy));
         }
         if self.0.starts_with(&OURS) {
-            return Err(Refusal::invalid(format!("{self} is in the range 06:d9:… that addresses are made from"), remedy));
+            return Err(Refusal::invalid(
+                format!("{self} is in the range 06:d9:… that addresses are made from"),
+                remedy,
+            ));
         }
         Ok(())
     }
@@ -56,7 +59,10 @@ impl FromStr for Mac {
 
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let refusal = || {
-            Refusal::invalid(format!("{text:?} is not a MAC address"), "write six hexadecimal bytes, as in 02:00:00:00:00:01")
+            Refusal::invalid(
+                format!("{text:?} is not a MAC address"),
+                "write six hexadecimal bytes, as in 02:00:00:00:00:01",
+            )
         };
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
@@ -92,7 +98,9 @@ mod tests {
             assert_eq!(mac.to_string().parse(), Ok(mac));
             assert_eq!(mac.0[0] & 3, 2, "locally administered and unicast");
         }
-        for bad in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "2:0:0:0:0:1", "02-00-00-00-00-01", "+2:00:00:00:00:01"] {
+        for bad in
+            ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "2:0:0:0:0:1", "02-00-00-00-00-01", "+2:00:00:00:00:01"]
+        {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

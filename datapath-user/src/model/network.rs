@@ -82,7 +82,10 @@ impl Network {
 
     /// Gateway addresses with the prefix of their subnets.
     pub fn gateway_prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.subnets.iter().zip(&self.gateways).filter_map(|(subnet, gateway)| IpNet::new(*gateway, subnet.prefix_len()).ok())
+        self.subnets
+            .iter()
+            .zip(&self.gateways)
+            .filter_map(|(subnet, gateway)| IpNet::new(*gateway, subnet.prefix_len()).ok())
     }
 }
 
@@ -146,9 +149,13 @@ impl Model {
         let subnets = self.choose_subnets(request, ula, host)?;
         let gateways = choose_gateways(&subnets, &request.gateways)?;
         let mtu = check_mtu(request.mtu.unwrap_or(DEFAULT_MTU), &subnets)?;
-        let id = next_in_round(self.counters.network, NETWORK_LIMIT, |id| self.network_of_id(id).is_some()).ok_or_else(|| {
-            Refusal::conflict(format!("there are {} networks, the most there can be", NETWORK_LIMIT - 1), "remove one first")
-        })?;
+        let id = next_in_round(self.counters.network, NETWORK_LIMIT, |id| self.network_of_id(id).is_some())
+            .ok_or_else(|| {
+                Refusal::conflict(
+                    format!("there are {} networks, the most there can be", NETWORK_LIMIT - 1),
+                    "remove one first",
+                )
+            })?;
         self.counters.network = id;
         let network = Network {
             id,
@@ -208,7 +215,10 @@ impl Model {
                 self.check_free(candidate, host).is_err() || host.routes.iter().any(|route| overlap(route, candidate))
             });
             subnets.push(free.ok_or_else(|| {
-                Refusal::conflict("no free /24 is left in 10.208.0.0/12", "give one with --subnet, such as --subnet 172.30.5.0/24")
+                Refusal::conflict(
+                    "no free /24 is left in 10.208.0.0/12",
+                    "give one with --subnet, such as --subnet 172.30.5.0/24",
+                )
             })?);
         }
         if request.ipv6 && subnets.iter().all(is_v4) {
@@ -274,7 +284,10 @@ fn choose_gateways(subnets: &[IpNet], requested: &[IpAddr]) -> Result<Vec<IpAddr
         let Some(subnet) = subnets.iter().find(|subnet| subnet.contains(gateway)) else {
             return Err(Refusal::invalid(
                 format!("gateway {gateway} is in no subnet of the network"),
-                format!("choose an address in {}", subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")),
+                format!(
+                    "choose an address in {}",
+                    subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+                ),
             ));
         };
         if !is_usable(*subnet, *gateway) {

@@ -172,7 +172,8 @@ impl FromStr for UnpublishSpec {
 
 fn split_protocol(text: &str) -> Result<(&str, Protocol), String> {
     let Some((rest, name)) = text.rsplit_once('/') else { return Ok((text, Protocol::Tcp)) };
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| name.eq_ignore_ascii_case(p.name()));
+    let protocol =
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| name.eq_ignore_ascii_case(p.name()));
     protocol.map(|protocol| (rest, protocol)).ok_or_else(|| format!("{name:?} is not tcp, udp or sctp"))
 }
 
@@ -267,10 +268,36 @@ mod tests {
     #[test]
     fn what_is_refused() {
         for text in [
-            "", ":", "80:", "80:0", "65536:80", "80:65536", "-1:80", "80-:80", "90-80:90-80", "8000-8010:80", "8000-8010:80-89",
-            "80:80/", "80:80/icmp", "::1:80:80", "[::1:80:80", "[::1]80:80", "[127.0.0.1]:80:80", "example.org:80:80",
-            "1.2.3:80:80", "224.0.0.1:80:80", "255.255.255.255:80:80", "[ff02::1]:80:80", "[fe80::1]:80:80",
-            "[::ffff:10.0.0.1]:80:80", "80:81/sctp", "+80:80", " 80:80", "80:80 ", "8O:80", "1:2:3:4",
+            "",
+            ":",
+            "80:",
+            "80:0",
+            "65536:80",
+            "80:65536",
+            "-1:80",
+            "80-:80",
+            "90-80:90-80",
+            "8000-8010:80",
+            "8000-8010:80-89",
+            "80:80/",
+            "80:80/icmp",
+            "::1:80:80",
+            "[::1:80:80",
+            "[::1]80:80",
+            "[127.0.0.1]:80:80",
+            "example.org:80:80",
+            "1.2.3:80:80",
+            "224.0.0.1:80:80",
+            "255.255.255.255:80:80",
+            "[ff02::1]:80:80",
+            "[fe80::1]:80:80",
+            "[::ffff:10.0.0.1]:80:80",
+            "80:81/sctp",
+            "+80:80",
+            " 80:80",
+            "80:80 ",
+            "8O:80",
+            "1:2:3:4",
         ] {
             assert!(text.parse::<PortSpec>().is_err(), "{text:?}");
         }

@@ -2,7 +2,9 @@
 
 use super::counters::next_in_round;
 use super::publication::{claimed_addresses, describe_host};
-use super::{Endpoint, GatewayMode, HostPorts, Model, PortRange, PortSpec, Publication, Refusal, Target, UnpublishSpec};
+use super::{
+    Endpoint, GatewayMode, HostPorts, Model, PortRange, PortSpec, Publication, Refusal, Target, UnpublishSpec,
+};
 
 /// Indices of publications are below this: entries of the `PUBLICATIONS` map.
 const PUBLICATION_LIMIT: u32 = 65_536;
@@ -28,7 +30,10 @@ impl Model {
             HostPorts::Any => self.choose_ports(spec, refused)?,
         };
         if let Some(other) = self.owner_of_ports(spec, host) {
-            let on = other.target.as_ref().map_or("waiting for it".to_owned(), |target| format!("network {}", target.network));
+            let on = other
+                .target
+                .as_ref()
+                .map_or("waiting for it".to_owned(), |target| format!("network {}", target.network));
             return Err(Refusal::conflict(
                 format!("port {} is already published by {} ({on})", other.describe(), other.endpoint),
                 "unpublish it or choose another host port",
@@ -122,7 +127,10 @@ impl Model {
         }
         let target = self.target_of(endpoint, network).ok_or_else(|| {
             Refusal::conflict(
-                format!("network {} is internal, nothing outside reaches {endpoint}", network.unwrap_or(&first.network)),
+                format!(
+                    "network {} is internal, nothing outside reaches {endpoint}",
+                    network.unwrap_or(&first.network)
+                ),
                 "attach it to a network that is not internal too",
             )
         })?;
@@ -157,7 +165,8 @@ impl Model {
             Some(PortRange { first, last })
         });
         let free = ranges.into_iter().find(|range| {
-            !refused.iter().any(|port| range.meets(PortRange::one(*port))) && self.owner_of_ports(spec, *range).is_none()
+            !refused.iter().any(|port| range.meets(PortRange::one(*port)))
+                && self.owner_of_ports(spec, *range).is_none()
         });
         let free = free.ok_or_else(|| {
             Refusal::conflict(
@@ -177,7 +186,10 @@ impl Model {
         };
         match self.publications.values().find(same).filter(|_| target.routed) {
             Some(other) => Err(Refusal::conflict(
-                format!("container port {}/{} of {} is published already", other.container, other.protocol, other.endpoint),
+                format!(
+                    "container port {}/{} of {} is published already",
+                    other.container, other.protocol, other.endpoint
+                ),
                 "nothing more is to be done: on a routed network it is reached at the container's own address",
             )),
             None => Ok(()),

@@ -81,8 +81,20 @@ fn networks_that_are_refused() {
         (NetworkRequest { mtu: Some(65_536), ..network("two", &[]) }, "MTU 65536"),
         (NetworkRequest { mtu: Some(1_279), ipv6: true, ..network("two", &[]) }, "1280"),
         (NetworkRequest { learning: true, ..network("two", &[]) }, "--learning"),
-        (NetworkRequest { gateways: vec!["10.9.0.1".parse().expect("an address")], ..network("two", &["10.2.0.0/24"]) }, "in no subnet"),
-        (NetworkRequest { gateways: vec!["10.2.0.255".parse().expect("an address")], ..network("two", &["10.2.0.0/24"]) }, "broadcast"),
+        (
+            NetworkRequest {
+                gateways: vec!["10.9.0.1".parse().expect("an address")],
+                ..network("two", &["10.2.0.0/24"])
+            },
+            "in no subnet",
+        ),
+        (
+            NetworkRequest {
+                gateways: vec!["10.2.0.255".parse().expect("an address")],
+                ..network("two", &["10.2.0.0/24"])
+            },
+            "broadcast",
+        ),
     ] {
         refused(model.create_network(&request, ula(), &host()), part);
         assert_eq!(model.networks, before.networks);
@@ -108,7 +120,10 @@ fn endpoints_get_the_next_of_everything() {
     assert_eq!((first.index, first.ifname.as_str()), (1, "eth0"));
     model.detach("a", None).expect("detached");
     let second = attach(&mut model, "a", "app", 1);
-    assert_ne!((second.index, second.generation, second.mac, second.ipv4), (first.index, first.generation, first.mac, first.ipv4));
+    assert_ne!(
+        (second.index, second.generation, second.mac, second.ipv4),
+        (first.index, first.generation, first.mac, first.ipv4)
+    );
     for name in ["b", "c", "d", "e"] {
         attach(&mut model, name, "app", 2);
     }
@@ -155,7 +170,10 @@ fn endpoints_that_are_refused() {
     refused(model.attach(&same_interface, (4, 2), &["eth0".to_owned()], String::new()), "an interface eth0 already");
     let mac = AttachRequest { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..other() };
     model.attach(&mac, (4, 2), &[], String::new()).expect("a chosen MAC");
-    refused(model.attach(&AttachRequest { name: Some("third".to_owned()), ..mac }, (4, 3), &[], String::new()), "MAC address of other");
+    refused(
+        model.attach(&AttachRequest { name: Some("third".to_owned()), ..mac }, (4, 3), &[], String::new()),
+        "MAC address of other",
+    );
 }
 
 #[test]
@@ -164,7 +182,10 @@ fn ports_and_their_owners() {
     attach(&mut model, "web", "app", 1);
     let mut publish = |text: &str| model.publish(&text.parse().expect("a form"), "web", None, &[]);
     publish("8080:80").expect("published");
-    refused(publish("8080:81"), "port 8080/tcp is already published by web (network app); unpublish it or choose another host port");
+    refused(
+        publish("8080:81"),
+        "port 8080/tcp is already published by web (network app); unpublish it or choose another host port",
+    );
     refused(publish("[::]:8080:81"), "already published");
     refused(publish("8000-8100:8000-8100"), "port 8080/tcp is already published");
     publish("8080:80/udp").expect("another protocol");

@@ -120,8 +120,9 @@ fn remove_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
             continue;
         }
         // A key that goes on to another publication is overwritten, not deleted.
-        let wanted = still_wanted
-            .get_or_insert_with(|| desired.publications.values().flat_map(|published| published.keys.iter().copied()).collect());
+        let wanted = still_wanted.get_or_insert_with(|| {
+            desired.publications.values().flat_map(|published| published.keys.iter().copied()).collect()
+        });
         let leaving: Vec<_> = published.keys.iter().filter(|key| !wanted.contains(key)).copied().collect();
         if !leaving.is_empty() {
             plan.push(Change::Unpublish(*index, leaving));

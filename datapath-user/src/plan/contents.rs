@@ -70,7 +70,11 @@ impl Contents {
         let id = network.id;
         let link_local = if network.has_ipv6() { Address::link_local_of(network.mac.0) } else { Address::NONE };
         let gateway = |v4: bool| {
-            network.gateways.iter().find(|gateway| gateway.is_ipv4() == v4).map_or(Address::NONE, |gateway| (*gateway).into())
+            network
+                .gateways
+                .iter()
+                .find(|gateway| gateway.is_ipv4() == v4)
+                .map_or(Address::NONE, |gateway| (*gateway).into())
         };
         let value = Network {
             flags: flags(network),
@@ -136,7 +140,10 @@ impl Contents {
         };
         let protocol = publication.protocol.number();
         let keys_at = |address: IpAddr| {
-            publication.answered_ports().ports().map(move |port| PublishedKey::new(address.into(), port.to_be(), protocol))
+            publication
+                .answered_ports()
+                .ports()
+                .map(move |port| PublishedKey::new(address.into(), port.to_be(), protocol))
         };
         let answered = if target.is_some() { publication.answered() } else { Vec::new() };
         let keys = answered.into_iter().flat_map(keys_at).collect();

@@ -79,7 +79,11 @@ fn contents_of_a_network_and_its_endpoint() {
     let app = contents.networks[&1];
     assert_eq!((app.members, app.mtu, app.gateway_ifindex), (1, 1_500, 101));
     assert_eq!(IpAddr::from(app.gateway_ipv4).to_string(), "10.208.0.1");
-    assert_eq!(contents.by_address.values().filter(|index| **index == 0).count(), 4, "both of app, its link-local, and db's");
+    assert_eq!(
+        contents.by_address.values().filter(|index| **index == 0).count(),
+        4,
+        "both of app, its link-local, and db's"
+    );
     let web = contents.endpoints[&1];
     assert_eq!(IpAddr::from(web.ipv4).to_string(), "10.208.0.2");
     assert_eq!(web.publications, 3);
@@ -148,7 +152,9 @@ fn a_new_target_overwrites_without_a_gap() {
     model.detach("web", None).expect("detached");
     model.attach(&request, (4, 77), &[], String::new()).expect("attached again");
     let plan = changes(&desired(&model, &devices_of(&model), &before), &before);
-    assert!(!plan.iter().any(|change| matches!(change, Change::Publish(..) | Change::Unpublish(..) | Change::ZeroHits(_))));
+    assert!(
+        !plan.iter().any(|change| matches!(change, Change::Publish(..) | Change::Unpublish(..) | Change::ZeroHits(_)))
+    );
     assert!(plan.iter().any(|change| matches!(change, Change::SetPublication(..))));
 }
 

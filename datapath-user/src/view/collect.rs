@@ -141,7 +141,8 @@ fn uplink(uplink: &crate::kernel::netlink::UplinkInterface) -> Uplink {
 fn fills(snapshot: &Snapshot, tables: &Tables) -> BTreeMap<String, Fill> {
     let capacity = tables.capacity();
     let model = &snapshot.model;
-    let keys = |publication: &model::Publication| u64::from(publication.host.count()) * publication.answered().len() as u64;
+    let keys =
+        |publication: &model::Publication| u64::from(publication.host.count()) * publication.answered().len() as u64;
     [
         ("networks", model.networks.len() as u64, capacity.networks.saturating_sub(1)),
         ("endpoints", model.endpoints.len() as u64, capacity.endpoints.saturating_sub(1)),

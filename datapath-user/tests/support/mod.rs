@@ -267,11 +267,12 @@ pub fn configured(config: &str) -> Scene {
     Scene::with(DaemonOptions::with_config(config))
 }
 
-/// Adds a clsact filter to the uplink that is not ours: classic BPF that matches everything. The qdisc is there.
+/// Adds a clsact filter to the uplink that is not ours: classic BPF that matches everything, at the
+/// end, for it ends the classification. The qdisc is there.
 #[track_caller]
 pub fn add_foreign_filter(scene: &Scene) {
     let filter = ["bpf", "bytecode", "1,6 0 0 4294967295", "flowid", "1:1"];
-    let arguments = ["filter", "add", "dev", Host::UPLINK, "ingress", "pref", "40000"].into_iter().chain(filter);
+    let arguments = ["filter", "add", "dev", Host::UPLINK, "ingress", "pref", "65500"].into_iter().chain(filter);
     scene.namespace.run("tc", arguments).expect("tc");
 }
 

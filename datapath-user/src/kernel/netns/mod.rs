@@ -1,5 +1,6 @@
 //! Network namespaces of containers: found, verified, entered on threads of their own, configured.
 
+mod announce;
 mod configure;
 #[cfg(test)]
 mod configure_tests;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
+pub use announce::announce;
 pub use configure::{ContainerInterface, configure_container, deconfigure_container};
 
 /// Where `ip netns` keeps its names.
@@ -48,6 +50,11 @@ impl Netns {
         self.identity
     }
 
+    /// The same namespace, held once more.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, shown: self.shown.clone(), identity: self.identity })
+    }
+
     /// Runs `work` on a thread inside the namespace, and waits for it.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
@@ -66,7 +73,7 @@ impl Netns {
         T: Send + 'static,
         F: Future<Output = Result<T>>,
     {
-        let inside = Self { file: self.file.try_clone()?, shown: self.shown.clone(), identity: self.identity };
+        let inside = self.try_clone()?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
         thread::Builder::new()
             .name("netns".into())
