@@ -61,6 +61,8 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP: its ports cannot change, for its checksum is none that can be mended (RFC 9260 section 6.8).
+    Sctp,
     /// ICMP echo request: the identifier is the source port of the key.
     EchoRequest,
     /// ICMP echo reply: the identifier is the destination port of the key.
@@ -205,7 +207,9 @@ fn parse_v6<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Re
     let payload = if payload == 0 && packet.segment_size() != 0 { room } else { payload };
     parsed.transport_offset = TRANSPORT_V6;
     match parsed.key.protocol {
-        protocol::TCP | protocol::UDP | protocol::ICMPV6 => transport_at::<54>(headers, payload, parsed),
+        protocol::TCP | protocol::UDP | protocol::ICMPV6 | protocol::SCTP => {
+            transport_at::<54>(headers, payload, parsed)
+        }
         _ => {
             follow_extension_headers(packet, parsed)?;
             if parsed.fragment == Fragment::Later {
@@ -222,11 +226,7 @@ fn parse_v6<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Re
 
 /// Reads the transport header at its usual place.
 #[inline(always)]
-fn transport_at<const AT: usize>(
-    headers: &Headers,
-    payload: u32,
-    parsed: &mut Parsed,
-) -> Result<(), DropReason> {
+fn transport_at<const AT: usize>(headers: &Headers, payload: u32, parsed: &mut Parsed) -> Result<(), DropReason> {
     let available = (headers.length as usize).saturating_sub(AT) as u32;
     let first: [u8; 8] = headers.at(AT);
     let flags = headers.bytes[AT + 13];
@@ -238,7 +238,7 @@ fn transport_at<const AT: usize>(
 fn transport_beyond<P: Packet>(packet: &P, payload: u32, parsed: &mut Parsed) -> Result<(), DropReason> {
     let at = parsed.transport_offset as u32;
     match parsed.key.protocol {
-        protocol::TCP | protocol::UDP | protocol::ICMP | protocol::ICMPV6 => {}
+        protocol::TCP | protocol::UDP | protocol::ICMP | protocol::ICMPV6 | protocol::SCTP => {}
         _ => return Ok(()),
     }
     let first: [u8; 8] = packet.load(at).ok_or(DropReason::Malformed)?;
@@ -274,6 +274,12 @@ fn transport(
                 return Err(DropReason::Malformed);
             }
             parsed.transport = Transport::Udp;
+        }
+        protocol::SCTP => {
+            if available < 12 {
+                return Err(DropReason::Malformed);
+            }
+            parsed.transport = Transport::Sctp;
         }
         protocol::ICMP if v4 => return icmp(first, available, icmp::ECHO, icmp::ECHO_REPLY, parsed),
         protocol::ICMPV6 if !v4 => return icmp(first, available, icmp::V6_ECHO, icmp::V6_ECHO_REPLY, parsed),

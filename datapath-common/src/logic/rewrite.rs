@@ -64,7 +64,8 @@ fn mend_transport<P: Packet>(packet: &mut P, parsed: &Parsed, answers: &FlowKey)
         Transport::EchoRequest | Transport::EchoReply | Transport::Icmp => {
             (2, false, parsed.ethertype != ethertype::IPV4)
         }
-        Transport::Other => return Ok(()),
+        // SCTP's checksum does not cover addresses, and its ports stay.
+        Transport::Sctp | Transport::Other => return Ok(()),
     };
     let offset = parsed.transport_offset as u32 + at;
     let ipv6 = parsed.ethertype != ethertype::IPV4;
@@ -145,6 +146,6 @@ fn write_ports<P: Packet>(packet: &mut P, parsed: &Parsed, answers: &FlowKey) ->
         }
         Transport::EchoRequest => packet.store(at + 4, &answers.destination_port.to_ne_bytes()),
         Transport::EchoReply => packet.store(at + 4, &answers.source_port.to_ne_bytes()),
-        Transport::Icmp | Transport::Other => Ok(()),
+        Transport::Icmp | Transport::Sctp | Transport::Other => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     logic::{
         headers::Headers,
-        parse::{Fragment, Parsed, Transport},
+        parse::{Fragment, Parsed, Transport, protocol},
     },
 };
 
@@ -69,6 +69,9 @@ fn begin<P: Packet, T: Tables>(packet: &P, tables: &T, port: &Port<'_>, parsed: 
         flow_table::abandon(tables, &begun);
         return Err(reason);
     }
+    if translated && parsed.transport == Transport::Udp && !tables.mutant(Mutant::MappingPerDestination) {
+        remember(tables, begun.slot);
+    }
     flow_table::complete(tables, &begun)
 }
 
@@ -77,7 +80,7 @@ fn begin<P: Packet, T: Tables>(packet: &P, tables: &T, port: &Port<'_>, parsed: 
 fn may_leave(parsed: &Parsed, translated: bool) -> Result<(), DropReason> {
     match parsed.transport {
         Transport::Tcp if !publish::begins(parsed) => Err(DropReason::OutOfState),
-        Transport::Tcp | Transport::Udp | Transport::EchoRequest => Ok(()),
+        Transport::Tcp | Transport::Udp | Transport::Sctp | Transport::EchoRequest => Ok(()),
         Transport::EchoReply | Transport::Icmp => Err(DropReason::IcmpUnmatched),
         Transport::Other if translated => Err(DropReason::Protocol),
         Transport::Other => Ok(()),
@@ -119,15 +122,13 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
     while tried < PORTS_TRIED {
         if is_free(packet, tables, &slot.get().reply, udp) || tables.mutant(Mutant::PortTakenTwice) {
             match flow_table::offer_reply(tables, begun) {
-                Inserted::Yes => {
-                    if udp {
-                        remember(tables, slot);
-                    }
-                    return Ok(());
-                }
+                Inserted::Yes => return Ok(()),
                 Inserted::Full => return Err(DropReason::FlowTableFull),
                 Inserted::Exists => {}
             }
+        }
+        if slot.get().reply.protocol == protocol::SCTP {
+            break;
         }
         slot.set_reply_port(random_port(tables));
         tried += 1;

@@ -9,7 +9,7 @@ use crate::{
     abi::{Address, AddressKey, DropReason, FlowEnd, FlowKey, Mutant, PublishedKey, flow_flags, network_flags},
     logic::{
         headers::Headers,
-        parse::{Fragment, Parsed, Transport},
+        parse::{Fragment, Parsed, Transport, protocol},
         tcp_state,
     },
 };
@@ -40,8 +40,7 @@ pub(super) fn find_exact<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
 pub(super) fn begins(parsed: &Parsed) -> bool {
     match parsed.transport {
         Transport::Tcp => tcp_state::begins(parsed.flags),
-        Transport::Udp | Transport::EchoRequest => true,
-        Transport::Other => true,
+        Transport::Udp | Transport::Sctp | Transport::EchoRequest | Transport::Other => true,
         Transport::EchoReply | Transport::Icmp => false,
     }
 }
@@ -114,6 +113,7 @@ fn introduce<T: Tables>(tables: &T, target: &Port<'_>, begun: &flow_table::Begun
         match flow_table::offer_reply(tables, begun) {
             Inserted::Yes => return Ok(()),
             Inserted::Full => return Err(DropReason::FlowTableFull),
+            Inserted::Exists if slot.get().reply.protocol == protocol::SCTP => break,
             // Two clients that appear alike (both as the gateway, or a host process and a flow of its port).
             Inserted::Exists => slot.set_reply_port(another_port(tables)),
         }

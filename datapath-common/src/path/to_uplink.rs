@@ -4,10 +4,10 @@ use core::mem::offset_of;
 
 use super::{Outcome, Packet, Scratch, Tables, Verdict, flow_table};
 use crate::{
-    abi::{DropReason, Metric, Mutant, Settings, claim, flow_flags, scope},
+    abi::{DropReason, Metric, Mutant, PublishedKey, Settings, UdpMapped, claim, flow_flags, scope},
     logic::{
         headers::ethertype,
-        parse::{Fragment, Parsed, parse},
+        parse::{Fragment, Parsed, parse, protocol},
     },
 };
 
@@ -56,6 +56,11 @@ fn yield_to_host<T: Tables>(tables: &T, parsed: &Parsed) {
         && slot.get().reply == answers
         && !tables.mutant(Mutant::PortTakenTwice)
     {
+        if answers.protocol == protocol::UDP {
+            // Nor may the next flow of that source take the port by its mapping.
+            let external = PublishedKey::new(answers.destination, answers.destination_port, protocol::UDP);
+            tables.set_udp_mapped(&external, &UdpMapped::default());
+        }
         flow_table::end(tables, slot);
         tables.count(Metric::FlowsYielded);
     }

@@ -185,9 +185,14 @@ pub fn reserve_free(
     Err(none_free)
 }
 
-/// Lets this process have as many open files as it may: a socket for each published port. Returns how many.
+/// Lets this process have as many open files as the kernel gives any: two sockets for each published port. Without the
+/// capability to raise its hard limit (CAP_SYS_RESOURCE) it has as many as that. Returns how many.
 pub fn raise_file_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open")?.trim().parse().unwrap_or(hard).max(hard);
+    if setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok() {
+        return Ok(most);
+    }
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
