@@ -3,7 +3,7 @@
 //! [`packet`] and [`maps`] are the doors to packet memory and to the maps; [`finish`] turns an outcome into what the
 //! kernel does. All decisions are in `datapath-common`, where they run natively too.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics, asm_experimental_arch))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "atomics are intrinsics on this target"))]
 
 mod finish;

@@ -102,10 +102,7 @@ impl Packet for Skb {
             // SAFETY: as in `length`. The protocol is in wire order.
             let protocol = unsafe { (*self.skb).protocol } as u16;
             headers.put(12, protocol.to_ne_bytes());
-            let available = if length > ROOM as u32 - ETHERNET { ROOM as u32 - ETHERNET } else { length };
-            if available == 0 {
-                return false;
-            }
+            let available = clamped::<1, { ROOM as u32 - ETHERNET }>(length);
             // SAFETY: `available` bytes fit behind the 14 that are missing.
             let failed = unsafe {
                 helpers::bpf_skb_load_bytes(
@@ -119,10 +116,7 @@ impl Packet for Skb {
             headers.packet_length = length + ETHERNET;
             return failed == 0;
         }
-        let available = if length > ROOM as u32 { ROOM as u32 } else { length };
-        if available < ETHERNET {
-            return false;
-        }
+        let available = clamped::<ETHERNET, { ROOM as u32 }>(length);
         // SAFETY: `available` bytes fit.
         let failed =
             unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), 0, headers.bytes.as_mut_ptr().cast(), available) };
@@ -341,6 +335,37 @@ impl Packet for Skb {
             true
         }
     }
+}
+
+/// `length`, but at least `LEAST` and at most `MOST`. Reading more than there is fails in the helper.
+///
+/// In assembly for Linux 6.1: the compiler compares one register and passes a copy of it, and that verifier neither
+/// carries bounds over copies of 32 bits nor learns from `!= 0`.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn clamped<const LEAST: u32, const MOST: u32>(length: u32) -> u32 {
+    let mut clamped = length as u64;
+    // SAFETY: touches the one register only, and the jumps stay inside.
+    unsafe {
+        core::arch::asm!(
+            "if {length} > {most} goto +3",
+            "if {length} > {below} goto +3",
+            "{length} = {least}",
+            "goto +1",
+            "{length} = {most}",
+            length = inout(reg) clamped,
+            least = const LEAST,
+            most = const MOST,
+            below = const LEAST - 1,
+            options(pure, nomem, nostack),
+        );
+    }
+    clamped as u32
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn clamped<const LEAST: u32, const MOST: u32>(length: u32) -> u32 {
+    length.clamp(LEAST, MOST)
 }
 
 #[inline(always)]

@@ -298,7 +298,7 @@ pub(super) fn begin<T: Tables>(tables: &T, original: &FlowKey, beginning: &Begin
 }
 
 /// Charges an endpoint with a flow, within its quota.
-#[inline(never)]
+#[inline(always)]
 fn charge<T: Tables>(tables: &T, endpoint: u32) -> bool {
     let Some(usage) = tables.usage(endpoint) else {
         return false;
@@ -351,7 +351,7 @@ fn charged_end(initiator: FlowEnd, responder: FlowEnd) -> FlowEnd {
 
 /// Finds and takes a free slot, or one whose flow has expired, is over, or has lost an end (N10); [`NO_SLOT`] when there
 /// is none.
-#[inline(never)]
+#[inline(always)]
 fn take_slot<T: Tables>(tables: &T, now: u64) -> u32 {
     let mut walk = Walk { tables, now, taken: NO_SLOT };
     tables.repeat(SLOTS_TRIED, &mut walk, try_slot);
@@ -440,7 +440,7 @@ pub(super) fn follow_begun<P: Packet, T: Tables>(
 }
 
 /// Ends a flow: both of its keys go, and its slot is free.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn end<T: Tables>(tables: &T, slot: FlowSlot) {
     if slot.take(claim::LIVE) {
         take_down(tables, slot);
@@ -463,7 +463,7 @@ fn uncharge_open<T: Tables>(tables: &T, flow: &Flow) {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn uncharge<T: Tables>(tables: &T, flow: &Flow) {
     let charged = charged_end(flow.initiator, flow.responder);
     let owner = tables.endpoint(charged.endpoint);

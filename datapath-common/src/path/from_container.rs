@@ -1,6 +1,9 @@
 //! Everything a container sends.
 
-use super::{Outcome, Packet, Scratch, Tables, Verdict, arp, flow_table, neighbour, port, port::Port, route, switch};
+use super::{
+    Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, masquerade, neighbour, port, port::Port, route,
+    switch,
+};
 use crate::{
     abi::{DropReason, FlowEnd, Mutant},
     logic::{
@@ -9,7 +12,8 @@ use crate::{
     },
 };
 
-/// The path of a packet that comes in by an endpoint's host-side veth.
+/// The path of a packet that comes in by an endpoint's host-side veth: what needs no flow is decided at once, then a flow
+/// is followed, then one is begun. Each step is a function of its own, so that their stacks are not one upon the other.
 ///
 /// # Errors
 /// Why it is dropped.
@@ -18,20 +22,59 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
     let Some(port) = port::sender(packet, tables) else {
         return Err(DropReason::UnknownPort);
     };
+    if let Some(outcome) = admit(packet, tables, &port, scratch).outcome() {
+        return outcome;
+    }
     let Scratch { headers, parsed } = scratch;
+    let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
+    if let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, sender) {
+        return outcome;
+    }
+    if headers.destination_mac() != port.network.gateway_mac {
+        return switch::unicast(packet, tables, &port, headers, parsed);
+    }
+    let way = route::from_endpoint(tables, &port, parsed);
+    if let Some(outcome) = way.outcome() {
+        return outcome;
+    }
+    if way == Packed::NONE {
+        masquerade::begin(packet, tables, &port, parsed)?;
+    }
+    flow_table::follow_begun(packet, tables, headers, parsed, sender)
+}
+
+/// Guards, and decides about everything that no flow could change.
+#[inline(never)]
+fn admit<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scratch: &mut Scratch) -> Packed {
+    let Scratch { headers, parsed } = scratch;
+    match admitted(packet, tables, port, headers, parsed) {
+        Ok(Some(verdict)) => Packed::new(Ok(verdict)),
+        Ok(None) => Packed::NONE,
+        Err(reason) => Packed::new(Err(reason)),
+    }
+}
+
+#[inline(always)]
+fn admitted<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    port: &Port<'_>,
+    headers: &mut Headers,
+    parsed: &mut Parsed,
+) -> Result<Option<Verdict>, DropReason> {
     if !packet.read_headers(ETHERNET, headers) {
         return Err(DropReason::Malformed);
     }
-    guard_frame(packet, tables, &port, headers)?;
+    guard_frame(packet, tables, port, headers)?;
     parsed.ethertype = headers.ethertype();
     match parsed.ethertype {
         ethertype::IPV4 | ethertype::IPV6 => {
             parse(packet, headers, parsed)?;
             parsed.key.scope = port.endpoint.network as u16;
-            ip(packet, tables, &port, headers, parsed)
+            ip(packet, tables, port, headers, parsed)
         }
-        ethertype::ARP => arp::from_endpoint(packet, tables, &port, headers),
-        _ => switch::other_protocol(packet, tables, &port, headers),
+        ethertype::ARP => arp::from_endpoint(packet, tables, port, headers).map(Some),
+        _ => switch::other_protocol(packet, tables, port, headers).map(Some),
     }
 }
 
@@ -62,7 +105,7 @@ fn ip<P: Packet, T: Tables>(
     port: &Port<'_>,
     headers: &mut Headers,
     parsed: &mut Parsed,
-) -> Outcome {
+) -> Result<Option<Verdict>, DropReason> {
     if !port.speaks(parsed) && !tables.mutant(Mutant::Ipv6Unguarded) {
         return Err(DropReason::FamilyDisabled);
     }
@@ -78,7 +121,7 @@ fn ip<P: Packet, T: Tables>(
     }
     if parsed.transport == Transport::Icmp {
         if let Some(outcome) = neighbour::from_endpoint(packet, tables, port, headers, parsed) {
-            return outcome;
+            return outcome.map(Some);
         }
         if parsed.ethertype == ethertype::IPV4 && parsed.flags == icmp::REDIRECT {
             return Err(DropReason::RogueRouter);
@@ -88,23 +131,15 @@ fn ip<P: Packet, T: Tables>(
         return Err(DropReason::RogueDhcp);
     }
     if headers.to_group() {
-        return switch::flood(packet, tables, port, parsed);
+        return switch::flood(packet, tables, port, parsed).map(Some);
     }
-    let to_gateway = headers.destination_mac() == port.network.gateway_mac;
     // Among siblings only an endpoint with published ports has flows: it answers clients of its own network that took
     // the way by the host (N8).
     let answers_siblings = port.endpoint.publications != 0 && !tables.mutant(Mutant::HairpinUntranslated);
-    let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
-    if (to_gateway || answers_siblings)
-        && let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, sender)
-    {
-        return outcome;
+    if answers_siblings || headers.destination_mac() == port.network.gateway_mac {
+        return Ok(None);
     }
-    if to_gateway {
-        route::from_endpoint(packet, tables, port, headers, parsed, sender)
-    } else {
-        switch::unicast(packet, tables, port, headers, parsed)
-    }
+    switch::unicast(packet, tables, port, headers, parsed).map(Some)
 }
 
 /// UDP from port 67 (RFC 2131 section 4.1) or 547 (RFC 8415 section 7.2).

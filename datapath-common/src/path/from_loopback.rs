@@ -31,7 +31,8 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     }
     match publish::find(tables, &parsed.key) {
         Some(index) if publish::begins(parsed) => {
-            publish::enter(packet, tables, headers, parsed, index, FlowEnd::default())
+            publish::begin(tables, parsed, index, FlowEnd::default())?;
+            flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default())
         }
         _ => Ok(Verdict::Pass),
     }

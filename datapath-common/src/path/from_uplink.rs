@@ -1,6 +1,6 @@
 //! What comes in from the outside. The host's own traffic passes untouched.
 
-use super::{Outcome, Packet, Scratch, Tables, Verdict, flow_table, publish};
+use super::{Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
 use crate::{
     abi::{DropReason, FlowEnd, Mutant, scope},
     logic::{
@@ -38,13 +38,32 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
 
 #[inline(always)]
 fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, headers: &mut Headers, parsed: &Parsed) -> Outcome {
-    let key = &parsed.key;
     if let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, FlowEnd::default()) {
         return outcome;
     }
+    match enter(tables, parsed).outcome() {
+        Some(outcome) => outcome,
+        None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
+    }
+}
+
+/// Decides about a packet of no flow yet; [`Packed::BEGUN`] when it has begun one.
+#[inline(never)]
+fn enter<T: Tables>(tables: &T, parsed: &Parsed) -> Packed {
+    match decide(tables, parsed) {
+        Ok(Some(verdict)) => Packed::new(Ok(verdict)),
+        Ok(None) => Packed::BEGUN,
+        Err(reason) => Packed::new(Err(reason)),
+    }
+}
+
+#[inline(always)]
+fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Option<Verdict>, DropReason> {
+    let key = &parsed.key;
     if let Some(network_id) = tables.subnet(&key.destination) {
         guard_source(tables, parsed)?;
-        return publish::enter_routed(packet, tables, headers, parsed, network_id);
+        publish::begin_routed(tables, parsed, network_id)?;
+        return Ok(None);
     }
     let loopback = key.destination.is_loopback() && !tables.mutant(Mutant::LoopbackFromOutside);
     let local = tables.is_host_address(&key.destination) || tables.mutant(Mutant::AnyDestinationPublished);
@@ -58,14 +77,15 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, headers: &mut Headers, p
         guard_source(tables, parsed)?;
         // A segment of no connection goes to the host, which answers it with a RST.
         if parsed.transport == Transport::Tcp && !publish::begins(parsed) {
-            return Ok(Verdict::Pass);
+            return Ok(Some(Verdict::Pass));
         }
-        return publish::enter(packet, tables, headers, parsed, index, FlowEnd::default());
+        publish::begin(tables, parsed, index, FlowEnd::default())?;
+        return Ok(None);
     }
     if tables.subnet(&key.source).is_some() && !tables.mutant(Mutant::MartiansAccepted) {
         return Err(DropReason::SpoofedSource);
     }
-    Ok(Verdict::Pass)
+    Ok(Some(Verdict::Pass))
 }
 
 /// What is for our networks or ports cannot come from this host or from a loopback address (S2).

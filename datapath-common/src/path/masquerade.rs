@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use super::{
-    Inserted, Outcome, Packet, Route, Tables,
+    Inserted, Packet, Route, Tables,
     flow_table::{self, Begun},
     port::Port,
     publish,
@@ -14,31 +14,20 @@ use crate::{
         Address, DropReason, FlowEnd, FlowKey, Mutant, PublishedKey, Settings, UdpMapped, UdpMapping, flow_flags,
         network_flags, scope,
     },
-    logic::{
-        headers::Headers,
-        parse::{Fragment, Parsed, Transport, protocol},
-    },
+    logic::parse::{Fragment, Parsed, Transport, protocol},
 };
 
 /// Source ports tried for a masqueraded flow, its own first.
 const PORTS_TRIED: u32 = 32;
 
 /// Begins the flow of a packet to the outside.
-#[inline(always)]
-pub(super) fn leave<P: Packet, T: Tables>(
-    packet: &mut P,
+#[inline(never)]
+pub(super) fn begin<P: Packet, T: Tables>(
+    packet: &P,
     tables: &T,
     port: &Port<'_>,
-    headers: &mut Headers,
     parsed: &Parsed,
-) -> Outcome {
-    begin(packet, tables, port, parsed)?;
-    let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
-    flow_table::follow_begun(packet, tables, headers, parsed, sender)
-}
-
-#[inline(never)]
-fn begin<P: Packet, T: Tables>(packet: &P, tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<(), DropReason> {
+) -> Result<(), DropReason> {
     if parsed.fragment != Fragment::Whole {
         return Err(DropReason::Fragment);
     }

@@ -73,6 +73,8 @@ pub struct Packed(u64);
 impl Packed {
     /// No outcome: the stage had nothing to say.
     pub const NONE: Self = Self(u64::MAX);
+    /// No outcome yet: the stage began a flow, which is to be followed.
+    pub const BEGUN: Self = Self(u64::MAX - 1);
 
     /// Packs.
     #[inline(always)]
@@ -91,7 +93,7 @@ impl Packed {
         Self(kind << 32 | value as u64)
     }
 
-    /// Unpacks; `None` of [`Self::NONE`].
+    /// Unpacks; `None` of [`Self::NONE`] and [`Self::BEGUN`].
     #[inline(always)]
     #[must_use]
     pub const fn outcome(self) -> Option<Outcome> {

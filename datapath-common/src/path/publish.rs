@@ -1,14 +1,13 @@
 //! Published ports: finding the publication, and beginning the flow to its endpoint.
 
 use super::{
-    Inserted, Outcome, Packet, Tables, flow_table,
+    Inserted, Tables, flow_table,
     port::{self, Port},
     slot::Beginning,
 };
 use crate::{
     abi::{Address, AddressKey, DropReason, FlowEnd, FlowKey, Mutant, PublishedKey, flow_flags, network_flags},
     logic::{
-        headers::Headers,
         parse::{Fragment, Parsed, Transport, protocol},
         tcp_state,
     },
@@ -46,21 +45,11 @@ pub(super) fn begins(parsed: &Parsed) -> bool {
 }
 
 /// Begins the flow of a packet that met publication `index`.
-#[inline(always)]
-pub(super) fn enter<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &mut Headers,
-    parsed: &Parsed,
-    index: u32,
-    client: FlowEnd,
-) -> Outcome {
-    begin(tables, parsed, index, client)?;
-    flow_table::follow_begun(packet, tables, headers, parsed, client)
-}
-
 #[inline(never)]
-fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: FlowEnd) -> Result<(), DropReason> {
+pub(super) fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: FlowEnd) -> Result<(), DropReason> {
+    if !begins(parsed) {
+        return Err(DropReason::OutOfState);
+    }
     if parsed.fragment != Fragment::Whole {
         return Err(DropReason::Fragment);
     }
@@ -128,32 +117,25 @@ fn another_port<T: Tables>(tables: &T) -> u16 {
     ((tables.random() as u16) | 0x400).to_be()
 }
 
-/// Whether a packet addressed to a container of a routed network may enter: ICMP queries, and published ports.
+/// Begins the flow of a packet from outside that is addressed to a container itself. Networks of gateway mode routed let
+/// ICMP queries in, and published ports.
 #[inline(always)]
-pub(super) fn enter_routed<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &mut Headers,
-    parsed: &Parsed,
-    network_id: u32,
-) -> Outcome {
-    let network = tables.network(network_id).ok_or(DropReason::DirectRouting)?;
+pub(super) fn begin_routed<T: Tables>(tables: &T, parsed: &Parsed, network_id: u32) -> Result<(), DropReason> {
+    let Some(network) = tables.network(network_id) else {
+        return Err(DropReason::DirectRouting);
+    };
     let routed = network.flags & network_flags::ROUTED != 0 && network.flags & network_flags::INTERNAL == 0;
-    if !routed && !tables.mutant(Mutant::DirectRoutingAllowed) {
+    let mutant = tables.mutant(Mutant::DirectRoutingAllowed);
+    if !routed && !mutant {
         return Err(DropReason::DirectRouting);
     }
-    let client = FlowEnd::default();
     if let Some(index) = find_exact(tables, &parsed.key) {
-        if !begins(parsed) {
-            return Err(DropReason::OutOfState);
-        }
-        return enter(packet, tables, headers, parsed, index, client);
+        return begin(tables, parsed, index, FlowEnd::default());
     }
-    if parsed.transport != Transport::EchoRequest && !tables.mutant(Mutant::DirectRoutingAllowed) {
+    if parsed.transport != Transport::EchoRequest && !mutant {
         return Err(DropReason::DirectRouting);
     }
-    begin_untranslated(tables, parsed, network_id)?;
-    flow_table::follow_begun(packet, tables, headers, parsed, client)
+    begin_untranslated(tables, parsed, network_id)
 }
 
 /// Begins a flow from outside to a container's own address.

@@ -1,26 +1,39 @@
 //! What a container sends to its gateway: to the host, to published ports, and to the outside.
 
-use super::{Outcome, Packet, Tables, Verdict, masquerade, port::Port, publish};
+use super::{Packed, Tables, Verdict, port::Port, publish};
 use crate::{
     abi::{AddressKey, DropReason, FlowEnd, HOST, Mutant, network_flags},
-    logic::{headers::Headers, parse::Parsed},
+    logic::parse::Parsed,
 };
 
-/// An IP packet of no flow yet whose destination MAC address is the gateway's.
+/// Decides about an IP packet of no flow yet whose destination MAC address is the gateway's; [`Packed::BEGUN`] when it
+/// met a published port, [`Packed::NONE`] when it goes outside.
+#[inline(never)]
+pub(super) fn from_endpoint<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Packed {
+    match decide(tables, port, parsed) {
+        Ok(Way::Decided(verdict)) => Packed::new(Ok(verdict)),
+        Ok(Way::Published) => Packed::BEGUN,
+        Ok(Way::Outside) => Packed::NONE,
+        Err(reason) => Packed::new(Err(reason)),
+    }
+}
+
+/// Which way the packet goes.
+enum Way {
+    Decided(Verdict),
+    Published,
+    Outside,
+}
+
 #[inline(always)]
-pub(super) fn from_endpoint<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    port: &Port<'_>,
-    headers: &mut Headers,
-    parsed: &Parsed,
-    sender: FlowEnd,
-) -> Outcome {
+fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way, DropReason> {
+    // Up into the host: the frame is addressed to the gateway device already.
+    let to_host = Ok(Way::Decided(Verdict::ToHost(port.network.gateway_ifindex)));
     let destination = &parsed.key.destination;
     let owner = tables.endpoint_by_address(&AddressKey::new(port.endpoint.network, *destination));
     let to_own_gateway = owner == Some(HOST);
     if port.has(network_flags::INTERNAL) && !tables.mutant(Mutant::InternalIgnored) {
-        return if to_own_gateway { to_host(port) } else { Err(DropReason::InternalNetwork) };
+        return if to_own_gateway { to_host } else { Err(DropReason::InternalNetwork) };
     }
     if owner.is_some_and(|owner| owner != HOST) {
         // A sibling is reached by its own MAC address; by the gateway's, ICC would not be asked.
@@ -29,13 +42,12 @@ pub(super) fn from_endpoint<P: Packet, T: Tables>(
     let local = tables.is_host_address(destination);
     if local || tables.mutant(Mutant::AnyDestinationPublished) {
         if let Some(index) = publish::find(tables, &parsed.key) {
-            if !publish::begins(parsed) {
-                return Err(DropReason::OutOfState);
-            }
-            return publish::enter(packet, tables, headers, parsed, index, sender);
+            let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
+            publish::begin(tables, parsed, index, sender)?;
+            return Ok(Way::Published);
         }
         if to_own_gateway {
-            return to_host(port);
+            return to_host;
         }
     }
     if destination.is_multicast() || destination.is_link_local_v6() && !to_own_gateway {
@@ -43,18 +55,12 @@ pub(super) fn from_endpoint<P: Packet, T: Tables>(
     }
     if tables.subnet(destination).is_some() && !to_own_gateway {
         if tables.mutant(Mutant::IsolationIgnored) {
-            return to_host(port);
+            return to_host;
         }
         return Err(DropReason::NetworkIsolation);
     }
     if local || to_own_gateway {
-        return to_host(port);
+        return to_host;
     }
-    masquerade::leave(packet, tables, port, headers, parsed)
-}
-
-/// Up into the host: the frame is addressed to the gateway device already.
-#[inline(always)]
-fn to_host(port: &Port<'_>) -> Outcome {
-    Ok(Verdict::ToHost(port.network.gateway_ifindex))
+    Ok(Way::Outside)
 }

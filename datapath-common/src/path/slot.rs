@@ -152,7 +152,8 @@ impl FlowSlot {
             (*flow).publication_generation = beginning.publication_generation;
             (*flow).tcp = 0;
             (*flow).flags = beginning.flags;
-            (*flow).deadline = now;
+            // Until its first packet is followed, which sets the right one. The clock may tick in between.
+            (*flow).deadline = now + (1 << 34);
             (*flow).created = now;
             (*flow).route_ifindex = beginning.route_ifindex;
             (*flow).route_checked = (now >> 30) as u32;

@@ -1,9 +1,12 @@
 //! Host ports held for publications, so that no program of the host takes one and is then never reached.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Error, Result};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn6, bind, setsockopt, socket, sockopt};
 
 use crate::kernel::reservation::{Reservation, ReserveError, Transport, reserve, reserve_ahead};
 use crate::kernel::sysctl::PortSet;
@@ -26,6 +29,16 @@ impl Key {
         Self { address, ..self }
     }
 
+    /// The same port on all addresses of the other IP version, if this is on all of one.
+    fn other_version(self) -> Option<Self> {
+        let address = match self.address {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            _ => return None,
+        };
+        Some(Self { address, ..self })
+    }
+
     fn transport(self) -> Option<Transport> {
         match self.protocol {
             Protocol::Tcp => Some(Transport::Tcp),
@@ -36,10 +49,19 @@ impl Key {
     }
 }
 
+/// What holds a port.
+#[derive(Debug)]
+enum Held {
+    /// A socket of its own.
+    Alone { _socket: Reservation },
+    /// One socket for all addresses of both IP versions: open files are the scarce thing with thousands of ports.
+    Both { _socket: Arc<OwnedFd> },
+}
+
 /// The ports held now.
 #[derive(Debug, Default)]
 pub struct Reservations {
-    held: BTreeMap<Key, Reservation>,
+    held: BTreeMap<Key, Held>,
     /// What the state before needs. Some of it may not be held: a program took it while no daemon was there.
     needed: BTreeSet<Key>,
 }
@@ -71,17 +93,27 @@ impl Reservations {
     /// # Errors
     /// When a port is taken; says by whom.
     pub fn claim(&mut self, model: &Model) -> Result<Claimed, ReserveError> {
-        let missing: Vec<_> = wanted(model).into_iter().filter(|key| !self.needed.contains(key)).collect();
+        let missing: BTreeSet<_> = wanted(model).into_iter().filter(|key| !self.needed.contains(key)).collect();
         let mut claimed = Claimed::default();
-        for key in missing {
+        for key in &missing {
             let Some(transport) = key.transport() else { continue };
+            if self.held.contains_key(key) {
+                continue;
+            }
             if key.address.is_unspecified() {
-                claimed.superseded.extend(self.let_go_of_single(key));
+                claimed.superseded.extend(self.let_go_of_single(*key));
+            }
+            if let Some(other) = key.other_version().filter(|other| missing.contains(other)) {
+                claimed.superseded.extend(self.let_go_of_single(other));
+                if self.hold_both(*key, other) {
+                    claimed.new.extend([*key, other]);
+                    continue;
+                }
             }
             match reserve(key.address, key.port, transport) {
-                Ok(reservation) => {
-                    self.held.insert(key, reservation);
-                    claimed.new.push(key);
+                Ok(socket) => {
+                    self.held.insert(*key, Held::Alone { _socket: socket });
+                    claimed.new.push(*key);
                 }
                 Err(error) => {
                     for left in self.give_back(claimed) {
@@ -92,6 +124,17 @@ impl Reservations {
             }
         }
         Ok(claimed)
+    }
+
+    /// Tries to hold all addresses of both IP versions by one socket. Where that fails, each by itself says why.
+    fn hold_both(&mut self, one: Key, other: Key) -> bool {
+        let Some(transport) = one.transport() else { return false };
+        let Ok(socket) = dual_socket(one.port, transport) else { return false };
+        let socket = Arc::new(socket);
+        for key in [one, other] {
+            self.held.insert(key, Held::Both { _socket: Arc::clone(&socket) });
+        }
+        true
     }
 
     /// Our own socket on a single address would be in the way of the one on all of them.
@@ -123,15 +166,37 @@ impl Reservations {
     /// publications stay, for translation comes before any socket.
     pub fn hold_what_is_free(&mut self, model: &Model) -> Vec<ReserveError> {
         self.needed = wanted(model);
-        let missing: Vec<_> = self.needed.iter().filter(|key| !self.held.contains_key(key)).copied().collect();
-        missing.into_iter().filter_map(|key| self.hold_ahead(key).err()).collect()
+        let missing: BTreeSet<_> = self.needed.iter().filter(|key| !self.held.contains_key(key)).copied().collect();
+        let mut taken = Vec::new();
+        for key in &missing {
+            let other = key.other_version().filter(|other| missing.contains(other));
+            let held = self.held.contains_key(key) || other.is_some_and(|other| self.hold_both(*key, other));
+            if !held {
+                taken.extend(self.hold_ahead(*key).err());
+            }
+        }
+        taken
     }
 
     fn hold_ahead(&mut self, key: Key) -> Result<(), ReserveError> {
         let Some(transport) = key.transport() else { return Ok(()) };
-        self.held.insert(key, reserve_ahead(key.address, key.port, transport)?);
+        let socket = reserve_ahead(key.address, key.port, transport)?;
+        self.held.insert(key, Held::Alone { _socket: socket });
         Ok(())
     }
+}
+
+/// A socket that holds a port on all addresses of both IP versions. It never listens and never reads.
+fn dual_socket(port: u16, transport: Transport) -> nix::Result<OwnedFd> {
+    let kind = match transport {
+        Transport::Tcp => SockType::Stream,
+        Transport::Udp => SockType::Datagram,
+    };
+    let socket = socket(AddressFamily::Inet6, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    setsockopt(&socket, sockopt::RcvBuf, &0)?;
+    bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)))?;
+    Ok(socket)
 }
 
 /// The host ports to hold, for `ip_local_reserved_ports`.
@@ -142,6 +207,10 @@ pub fn port_set(model: &Model) -> PortSet {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
     use crate::model::{AttachRequest, Host, NetworkRequest, random_ula};
 
@@ -158,5 +227,32 @@ mod tests {
         let shown: Vec<_> = wanted(&model).into_iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
         assert_eq!(shown, ["0.0.0.0:80", ":::80", "192.0.2.1:81"]);
         assert_eq!(port_set(&model).to_string(), "80-81");
+    }
+
+    #[test]
+    fn one_socket_holds_both_versions() {
+        let test = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("run as root: a network namespace of its own");
+            let mut model = Model::default();
+            let network = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
+            model.create_network(&network, random_ula([1; 7]), &Host::default()).expect("a network");
+            let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
+            model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
+            model.publish(&"8080:80".parse().expect("a port"), "web", None, &[]).expect("published");
+            let mut reservations = Reservations::default();
+            reservations.claim(&model).expect("free");
+            assert!(reservations.held.values().all(|held| matches!(held, Held::Both { .. })));
+            reservations.release(&model);
+            assert!(TcpListener::bind("0.0.0.0:8080").is_err() && TcpListener::bind("[::]:8080").is_err());
+            assert!(UdpSocket::bind("0.0.0.0:8080").is_ok());
+            reservations.release(&Model::default());
+            let listener = TcpListener::bind("0.0.0.0:8080").expect("let go");
+            let refused = reservations.claim(&model).expect_err("somebody has it");
+            assert!(matches!(refused, ReserveError::Taken { port: 8080, .. }), "{refused}");
+            assert!(reservations.held.is_empty());
+            drop(listener);
+            reservations.claim(&model).expect("free again");
+        });
+        test.join().expect("the test");
     }
 }

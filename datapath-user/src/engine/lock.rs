@@ -19,7 +19,7 @@ use crate::config::Config;
 const NAMESPACE_MARK: &str = "datapath-daemon";
 
 /// How long is waited for a daemon that has just been killed: the kernel takes its time to close thousands of sockets.
-const PATIENCE: Duration = Duration::from_millis(600);
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Held as long as the daemon runs.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Locks {
         let begun = Instant::now();
         loop {
             match Self::try_take(config) {
-                Err(error) if error.is::<Running>() && begun.elapsed() < PATIENCE => sleep(PATIENCE / 12),
+                Err(error) if error.is::<Running>() && begun.elapsed() < PATIENCE => sleep(PATIENCE / 16),
                 result => return result,
             }
         }

@@ -5,7 +5,6 @@ use std::sync::{Arc, RwLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use datapath_common::abi::{Program, Settings};
-use nix::sys::resource::{Resource, setrlimit};
 
 use super::host::{View, is_ours};
 use super::{Engine, Readers, Snapshot};
@@ -26,7 +25,7 @@ pub async fn start(config: Config) -> Result<Engine> {
     let (store, found) = Store::open(&config.state_dir)?;
     let known = found.is_some();
     let state = of_this_boot(found.unwrap_or_default())?;
-    raise_file_limit().context("the limit of open files cannot be raised")?;
+    reservation::raise_file_limit().context("the limit of open files cannot be raised")?;
     let netlink = Netlink::open()?;
     let kernel = open_kernel(&config, netlink).await?;
     // Loading takes seconds: what was seen before may be gone.
@@ -186,16 +185,6 @@ fn of_this_boot(mut state: State) -> Result<State> {
         state = State { boot_id, model: state.model, ..State::default() };
     }
     Ok(state)
-}
-
-/// A socket is held for each published port and IP version: as many open files as the system allows at all, or, where
-/// we may not raise our own limit, as many as it is.
-fn raise_file_limit() -> Result<()> {
-    let most = sysctl::read("fs/nr_open")?.parse()?;
-    if setrlimit(Resource::RLIMIT_NOFILE, most, most).is_err() {
-        reservation::raise_file_limit()?;
-    }
-    Ok(())
 }
 
 async fn open_kernel(config: &Config, netlink: Netlink) -> Result<Kernel> {
