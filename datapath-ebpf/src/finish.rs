@@ -22,7 +22,6 @@ pub enum Hook {
 /// What `skb->cb[0]` holds after a run, for tests.
 #[repr(u32)]
 enum Left {
-    Pass = 1,
     ToEndpoint = 2,
     ToHost = 3,
     ToLoopback = 4,

@@ -5,6 +5,7 @@
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics, asm_experimental_arch))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "atomics are intrinsics on this target"))]
+#![allow(missing_docs, reason = "the classifier macro makes functions of its own beside the documented ones")]
 
 mod finish;
 mod maps;

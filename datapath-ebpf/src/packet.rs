@@ -2,7 +2,7 @@
 //!
 //! Everything goes through helpers that take offsets, so no pointer into a packet exists and none can be stale.
 
-use core::mem::{MaybeUninit, size_of};
+use core::mem::{size_of, transmute};
 
 use aya_ebpf::{
     bindings::{
@@ -263,8 +263,8 @@ impl Packet for Skb {
 
     #[inline(never)]
     fn route(&self, answers: &FlowKey, ifindex: u32, with_source: bool) -> Result<Route, DropReason> {
-        // SAFETY: all zeroes is a valid value of this plain C struct.
-        let mut lookup: bpf_fib_lookup = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: all zeroes is a valid value of this plain C struct, which is 64 bytes long.
+        let mut lookup = unsafe { transmute::<[u64; 8], bpf_fib_lookup>([0; 8]) };
         let v4 = answers.source.is_v4();
         lookup.family = if v4 { AF_INET } else { AF_INET6 };
         lookup.l4_protocol = answers.protocol;
@@ -301,8 +301,8 @@ impl Packet for Skb {
 
     #[inline(never)]
     fn host_socket(&self, key: &FlowKey) -> bool {
-        // SAFETY: all zeroes is a valid value of this plain C union.
-        let mut tuple: bpf_sock_tuple = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: all zeroes is a valid value of this plain C union, which is 36 bytes long.
+        let mut tuple = unsafe { transmute::<[u32; 9], bpf_sock_tuple>([0; 9]) };
         let size = if key.source.is_v4() {
             // SAFETY: plain words.
             let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };

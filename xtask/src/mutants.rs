@@ -1,6 +1,6 @@
 //! `cargo xtask test --mutants`: every rule is broken once, and a test must notice.
 //!
-//! `mutants.toml` names, for each seeded fault of the programs, the tests that must go red under it. Each is run
+//! `lab/mutants.toml` names, for each seeded fault of the programs, the tests that must go red under it. Each is run
 //! twice: without the fault, where it must pass (so that it is known to have run), and with it, where it must fail.
 
 use std::{
@@ -49,7 +49,7 @@ pub fn run(filters: &[String]) -> Result<()> {
 
 /// Reads the table; a fault without a test, or a test for a fault that is not there, is an error.
 fn read() -> Result<Table> {
-    let path = shell::root().join("xtask/mutants.toml");
+    let path = shell::root().join("lab/mutants.toml");
     let table: Table = toml::from_str(&fs::read_to_string(&path)?).with_context(|| path.display().to_string())?;
     for mutant in Mutant::ALL {
         let name = format!("{mutant:?}");

@@ -1,11 +1,11 @@
 //! The host's own connections to published ports, by 127.0.0.1, `::1` and its other addresses.
 
-use super::{Outcome, Packet, Scratch, Tables, Verdict, flow_table, publish};
+use super::{Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
 use crate::{
     abi::{FlowEnd, scope},
     logic::{
         headers::{ETHERNET, ethertype},
-        parse::{Fragment, parse},
+        parse::{Fragment, Parsed, parse},
     },
 };
 
@@ -29,11 +29,24 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     if let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, FlowEnd::default()) {
         return outcome;
     }
-    match publish::find(tables, &parsed.key) {
-        Some(index) if publish::begins(parsed) => {
-            publish::begin(tables, parsed, index, FlowEnd::default())?;
-            flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default())
-        }
-        _ => Ok(Verdict::Pass),
+    match enter(tables, parsed).outcome() {
+        Some(outcome) => outcome,
+        None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
+    }
+}
+
+/// Decides about a packet of no flow yet; [`Packed::BEGUN`] when it met a publication.
+#[inline(never)]
+fn enter<T: Tables>(tables: &T, parsed: &Parsed) -> Packed {
+    let Some(index) = publish::find(tables, &parsed.key) else {
+        return Packed::new(Ok(Verdict::Pass));
+    };
+    // A segment of no connection goes to the host, which answers it with a RST.
+    if !publish::begins(parsed) {
+        return Packed::new(Ok(Verdict::Pass));
+    }
+    match publish::begin(tables, parsed, index, FlowEnd::default()) {
+        Ok(()) => Packed::BEGUN,
+        Err(reason) => Packed::new(Err(reason)),
     }
 }
