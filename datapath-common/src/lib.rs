@@ -4,7 +4,7 @@
 //! - [`abi`]: keys and values of every map, settings, drop reasons, events.
 //! - [`logic`]: pure functions on values: parse, rewrite, checksums, TCP states.
 //! - [`path`]: the way of a packet through each hook, over the [`path::Packet`] and [`path::Tables`] it is given.
-//! - [`native`]: a packet in memory and tables in collections, for tests and fuzzing.
+//! - `native` (a feature): a packet in memory and tables in collections, for tests and fuzzing.
 
 #![cfg_attr(not(any(test, feature = "native")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]

@@ -92,7 +92,18 @@ impl Maps {
     pub fn scratch<'a>(program: Program) -> Option<&'a mut Scratch> {
         // SAFETY: the value is this CPU's and this program's, and tc programs do not interrupt each other.
         let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(program as u32)? };
-        scratch.parsed = Parsed::EMPTY;
+        const { assert!(size_of::<Parsed>() == 48) };
+        let words: *mut u64 = (&raw mut scratch.parsed).cast();
+        // SAFETY: six words inside `parsed`, for which all zeroes is `Parsed::EMPTY`. Volatile, as the compiler would
+        // call a memset that goes byte by byte.
+        unsafe {
+            ptr::write_volatile(words, 0);
+            ptr::write_volatile(words.add(1), 0);
+            ptr::write_volatile(words.add(2), 0);
+            ptr::write_volatile(words.add(3), 0);
+            ptr::write_volatile(words.add(4), 0);
+            ptr::write_volatile(words.add(5), 0);
+        }
         Some(scratch)
     }
 

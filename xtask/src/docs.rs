@@ -81,7 +81,7 @@ fn maps() -> Result<String> {
     Ok(text)
 }
 
-/// Rustdoc's [`super::Name`] as `Name`.
+/// A link of rustdoc to `super::Name`, as plain `Name`.
 fn without_links(text: &str) -> String {
     text.replace("[`super::", "`").replace("`]", "`").replace("[`", "`")
 }

@@ -94,15 +94,14 @@ impl Address {
 
     #[inline(always)]
     const fn third_word(&self) -> u32 {
-        let b = self.words[1].to_ne_bytes();
-        u32::from_ne_bytes([b[0], b[1], b[2], b[3]])
+        if cfg!(target_endian = "little") { self.words[1] as u32 } else { (self.words[1] >> 32) as u32 }
     }
 
     /// The four wire-order bytes of an IPv4 address as a native word; meaningless for IPv6.
     #[inline(always)]
     #[must_use]
     pub const fn v4_word(&self) -> u32 {
-        u32::from_ne_bytes(self.v4_bytes())
+        if cfg!(target_endian = "little") { (self.words[1] >> 32) as u32 } else { self.words[1] as u32 }
     }
 
     /// The four wire-order bytes of an IPv4 address; meaningless for IPv6.

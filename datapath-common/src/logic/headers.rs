@@ -26,6 +26,9 @@ pub mod ethertype {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {
+    /// Puts the IP header at a multiple of 16, so that addresses and ports are read as words (as the kernel's
+    /// NET_IP_ALIGN does).
+    pub lead: [u8; 2],
     /// The bytes; beyond [`Self::length`] they mean nothing.
     pub bytes: [u8; ROOM],
     /// How many bytes are the packet's.
@@ -58,32 +61,69 @@ impl Headers {
         }
     }
 
+    /// A word at a constant offset that is a multiple of its size, less the two bytes of [`Self::lead`].
+    #[expect(unsafe_code, reason = "the compiler makes one load of it, and one for each byte of an array")]
+    #[inline(always)]
+    fn word<T: Copy>(&self, offset: usize) -> T {
+        debug_assert!(offset + size_of::<T>() <= ROOM && (offset + 2).is_multiple_of(size_of::<T>()));
+        // SAFETY: inside the room, and aligned, as the structure is to 8; both by constants at every caller.
+        unsafe { self.bytes.as_ptr().add(offset).cast::<T>().read() }
+    }
+
+    /// Writes such a word.
+    #[expect(unsafe_code, reason = "as in `word`")]
+    #[inline(always)]
+    fn set_word<T: Copy>(&mut self, offset: usize, value: T) {
+        debug_assert!(offset + size_of::<T>() <= ROOM && (offset + 2).is_multiple_of(size_of::<T>()));
+        // SAFETY: as in `word`.
+        unsafe { self.bytes.as_mut_ptr().add(offset).cast::<T>().write(value) }
+    }
+
     /// A 16-bit field as it lies on the wire.
     #[inline(always)]
     #[must_use]
     pub fn wire16(&self, offset: usize) -> u16 {
-        u16::from_ne_bytes(self.at(offset))
+        self.word(offset)
+    }
+
+    /// Writes a 16-bit field as it is to lie on the wire.
+    #[inline(always)]
+    pub fn put16(&mut self, offset: usize, value: u16) {
+        self.set_word(offset, value);
     }
 
     /// A 16-bit field as a number.
     #[inline(always)]
     #[must_use]
     pub fn number16(&self, offset: usize) -> u16 {
-        u16::from_be_bytes(self.at(offset))
+        u16::from_be(self.word(offset))
     }
 
     /// The IPv4 address at a constant offset.
     #[inline(always)]
     #[must_use]
     pub fn ipv4(&self, offset: usize) -> Address {
-        Address::v4(self.at(offset))
+        Address::from_v4_word(self.word(offset))
     }
 
     /// The IPv6 address at a constant offset.
     #[inline(always)]
     #[must_use]
     pub fn ipv6(&self, offset: usize) -> Address {
-        Address::v6(self.at(offset))
+        Address { words: [self.word(offset), self.word(offset + 8)] }
+    }
+
+    /// Writes an IPv4 address at a constant offset.
+    #[inline(always)]
+    pub fn put_ipv4(&mut self, offset: usize, address: &Address) {
+        self.set_word(offset, address.v4_word());
+    }
+
+    /// Writes an IPv6 address at a constant offset.
+    #[inline(always)]
+    pub fn put_ipv6(&mut self, offset: usize, address: &Address) {
+        self.set_word(offset, address.words[0]);
+        self.set_word(offset + 8, address.words[1]);
     }
 
     /// Destination MAC address.

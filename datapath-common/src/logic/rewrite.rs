@@ -93,12 +93,12 @@ fn rewrite_v4<P: Packet>(
         difference = difference.subtract16(before).add16(headers.wire16(22));
     }
     let header_checksum = checksum::updated(headers.wire16(24), difference);
-    headers.put(24, header_checksum.to_ne_bytes());
-    headers.put(26, answers.destination.v4_bytes());
-    headers.put(30, answers.source.v4_bytes());
+    headers.put16(24, header_checksum);
+    headers.put_ipv4(26, &answers.destination);
+    headers.put_ipv4(30, &answers.source);
     if parsed.transport_offset == TRANSPORT_V4 && has_ports(parsed) {
-        headers.put(34, answers.destination_port.to_ne_bytes());
-        headers.put(36, answers.source_port.to_ne_bytes());
+        headers.put16(34, answers.destination_port);
+        headers.put16(36, answers.source_port);
         packet.store_headers(headers, 38)
     } else {
         packet.store_headers(headers, 34)?;
@@ -117,11 +117,11 @@ fn rewrite_v6<P: Packet>(
     if routed {
         headers.bytes[21] -= 1;
     }
-    headers.put(22, answers.destination.bytes());
-    headers.put(38, answers.source.bytes());
+    headers.put_ipv6(22, &answers.destination);
+    headers.put_ipv6(38, &answers.source);
     if parsed.transport_offset == TRANSPORT_V6 && has_ports(parsed) {
-        headers.put(54, answers.destination_port.to_ne_bytes());
-        headers.put(56, answers.source_port.to_ne_bytes());
+        headers.put16(54, answers.destination_port);
+        headers.put16(56, answers.source_port);
         packet.store_headers(headers, 58)
     } else {
         packet.store_headers(headers, 54)?;

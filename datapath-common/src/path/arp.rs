@@ -26,7 +26,7 @@ fn parse(headers: &Headers) -> Result<Arp, DropReason> {
     Ok(Arp {
         operation: headers.number16(20),
         sender_mac: headers.at(22),
-        sender: headers.ipv4(28),
+        sender: Address::v4(headers.at(28)),
         target: headers.ipv4(38),
     })
 }

@@ -163,8 +163,10 @@ pub struct Scratch {
 
 impl Scratch {
     /// Nothing read yet.
-    pub const EMPTY: Self =
-        Self { headers: Headers { bytes: [0; headers::ROOM], length: 0, packet_length: 0 }, parsed: Parsed::EMPTY };
+    pub const EMPTY: Self = Self {
+        headers: Headers { lead: [0; 2], bytes: [0; headers::ROOM], length: 0, packet_length: 0 },
+        parsed: Parsed::EMPTY,
+    };
 }
 
 /// One packet, at one hook. Offsets count from the Ethernet header, even where the device has none.
