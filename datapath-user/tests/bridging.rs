@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lab::capture::{Captured, send_frames};
 use lab::client::Client;
-use lab::frame::{Arp, Ethernet, NeighbourMessage, ethertype};
+use lab::frame::{Arp, Ethernet, NeighbourMessage, Transport, ethertype};
 use lab::ping::ping;
 use lab::{Capture, Container, Family, Lan, Mac, Protocol};
 use support::{Scene, address, assert_no_leak, at, endpoint, fail_all, gateway, of, reach, reach_all, serve};
@@ -199,9 +199,17 @@ fn b3_neighbours_are_answered_and_not_flooded() {
         let claimed = if address.is_ipv4() { &answer.bytes[22..28] } else { &answer.bytes[80..86] };
         assert_eq!(claimed, owner.0, "{who} at {address}");
     }
+    // What `a` announces of itself is no question.
+    let is_question = |frame: &Captured| {
+        let for_others = frame.view.mentions(b4) || frame.view.mentions(gateway4);
+        for_others || matches!(frame.view.transport, Transport::Icmp { kind: 135, .. })
+    };
     for (name, capture) in [("b", on_b), ("c", on_c)] {
-        let asked: Vec<_> =
-            capture.stop().into_iter().filter(|frame| !frame.outgoing && frame.view.source_mac == mac).collect();
+        let asked: Vec<_> = capture
+            .stop()
+            .into_iter()
+            .filter(|frame| !frame.outgoing && frame.view.source_mac == mac && is_question(frame))
+            .collect();
         assert!(asked.is_empty(), "{name} must not be asked: {asked:?}");
     }
 }
