@@ -163,8 +163,13 @@ impl Packet for Frame {
         self.vlan
     }
 
-    fn is_for_host(&self) -> bool {
-        self.for_host
+    fn remove_tag(&mut self) -> Result<(), DropReason> {
+        self.vlan = None;
+        Ok(())
+    }
+
+    fn is_for_another(&self) -> bool {
+        !self.for_host && self.bytes.first().is_none_or(|first| first & 1 == 0)
     }
 
     fn segment_size(&self) -> u32 {

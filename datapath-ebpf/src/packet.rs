@@ -28,6 +28,8 @@ const BPF_F_IPV6: u64 = 1 << 7;
 const EINVAL: i64 = -22;
 /// Packet type of what is for this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
+/// Packet type of what is for another machine.
+const PACKET_OTHERHOST: u32 = 3;
 /// `BPF_F_CURRENT_NETNS`.
 const CURRENT_NETNS: u64 = u64::MAX;
 const AF_INET: u8 = 2;
@@ -73,9 +75,11 @@ impl Skb {
     /// kept the type, and the peer's stack drops what is not for it).
     #[inline(always)]
     pub fn set_for_host(&mut self) {
-        if !self.is_for_host() {
-            // SAFETY: the helper checks its arguments.
-            unsafe { helpers::bpf_skb_change_type(self.skb, PACKET_HOST) };
+        // SAFETY: as in `length`; the helper checks its arguments.
+        unsafe {
+            if (*self.skb).pkt_type != PACKET_HOST {
+                helpers::bpf_skb_change_type(self.skb, PACKET_HOST);
+            }
         }
     }
 
@@ -244,9 +248,15 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn is_for_host(&self) -> bool {
+    fn remove_tag(&mut self) -> Result<(), DropReason> {
+        // SAFETY: the helper checks its arguments.
+        if unsafe { helpers::bpf_skb_vlan_pop(self.skb) } == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn is_for_another(&self) -> bool {
         // SAFETY: as in `length`.
-        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+        unsafe { (*self.skb).pkt_type == PACKET_OTHERHOST }
     }
 
     #[inline(always)]

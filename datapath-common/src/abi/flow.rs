@@ -32,7 +32,7 @@ pub mod flow_flags {
     pub const MASQUERADED: u32 = 1 << 1;
     /// A packet of the reply direction was seen.
     pub const REPLIED: u32 = 1 << 2;
-    /// The TCP connection is over: no endpoint is charged with it, and a new flow may take its slot.
+    /// Both ends have closed the TCP connection: no endpoint is charged with it, and a new flow may take its slot.
     pub const CLOSED: u32 = 1 << 3;
 }
 

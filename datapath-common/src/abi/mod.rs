@@ -20,7 +20,7 @@ pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey};
 pub use event::{Event, Program};
 pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
 pub use mutant::Mutant;
-pub use network::{Network, Subnet, Uplink, network_flags};
+pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
 pub use publication::{Publication, PublishedKey};
 pub use settings::{Metric, Settings};
 

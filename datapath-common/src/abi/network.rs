@@ -18,6 +18,9 @@ pub mod network_flags {
     pub const IPV6: u32 = 1 << 5;
 }
 
+/// Endpoints that a network may have: flooding reaches no more.
+pub const NETWORK_ENDPOINTS: u32 = 1_024;
+
 /// One network, found by its id (1 and up).
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -60,7 +60,15 @@ pub const fn seen(state: u32, direction: Direction, flags: u8) -> u32 {
 #[inline(always)]
 #[must_use]
 pub const fn is_closing(state: u32) -> bool {
-    state & tcp::RST != 0 || state & (tcp::FIN | tcp::REPLY_FIN) == tcp::FIN | tcp::REPLY_FIN
+    state & tcp::RST != 0 || is_closed(state)
+}
+
+/// Whether both ends have closed the connection. A RST does not count: it may be forged, and is taken back by the next
+/// segment.
+#[inline(always)]
+#[must_use]
+pub const fn is_closed(state: u32) -> bool {
+    state & (tcp::FIN | tcp::REPLY_FIN) == tcp::FIN | tcp::REPLY_FIN
 }
 
 /// Whether data may flow both ways: the long timeout holds.

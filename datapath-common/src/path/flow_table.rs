@@ -61,7 +61,8 @@ fn find_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     sender: FlowEnd,
 ) -> Option<Outcome> {
-    if parsed.fragment == Fragment::Later {
+    // Errors have no ports, and would pass for queries with identifier 0.
+    if parsed.fragment == Fragment::Later || parsed.transport == Transport::Icmp {
         return None;
     }
     let index = tables.flow_index(&parsed.key)?;
@@ -70,7 +71,14 @@ fn find_and_send<P: Packet, T: Tables>(
     if flow.serial != index.serial || flow.claim != claim::LIVE {
         return None;
     }
-    let direction = if parsed.key == flow.original { Direction::Original } else { Direction::Reply };
+    let direction = if parsed.key == flow.original {
+        Direction::Original
+    } else if parsed.key == flow.reply {
+        Direction::Reply
+    } else {
+        // The slot went to another flow just now.
+        return None;
+    };
     let now = tables.now();
     if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
         end(tables, slot);
@@ -98,10 +106,13 @@ fn is_current<T: Tables>(tables: &T, flow: &Flow, direction: Direction, parsed: 
     if to.endpoint != HOST && tables.endpoint(to.endpoint).is_none_or(|owner| owner.generation != to.generation) {
         return false;
     }
-    if parsed.transport == Transport::Tcp {
-        return !(tcp_state::begins(parsed.flags) && tcp_state::is_closing(flow.tcp));
+    if parsed.transport == Transport::Tcp && !tcp_state::begins(parsed.flags) {
+        return true;
     }
-    // The next packet of a connectionless client meets what is published now (P8).
+    if tcp_state::is_closing(flow.tcp) {
+        return false;
+    }
+    // A new connection, and the next packet of a connectionless client, meet what is published now (P8).
     flow.flags & flow_flags::PUBLISHED == 0
         || direction == Direction::Reply
         || tables.mutant(Mutant::PublicationGenerationIgnored)
@@ -189,6 +200,11 @@ fn uplink_of<P: Packet, T: Tables>(
         end(tables, slot);
         return Err(DropReason::OutOfState);
     }
+    if flow.flags & flow_flags::MASQUERADED != 0 && !tables.is_host_address(&flow.reply.destination) {
+        // The host has lost the address.
+        end(tables, slot);
+        return Err(DropReason::OutOfState);
+    }
     slot.set_route(route.ifindex, now);
     Ok(route.ifindex)
 }
@@ -218,8 +234,7 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Di
     }
 }
 
-/// Adds what the segment says, and returns the state. A connection that is over is charged to nobody; one that goes on
-/// after a RST is charged again.
+/// Adds what the segment says, and returns the state. A connection that both ends have closed is charged to nobody.
 #[inline(always)]
 fn advance_tcp<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction) -> u32 {
     let before = slot.get().tcp;
@@ -227,16 +242,13 @@ fn advance_tcp<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction
     let mut state = before | seen;
     if seen & !before != 0 {
         slot.add_tcp(seen);
-        if tcp_state::is_closing(state) && slot.add_flag(flow_flags::CLOSED) {
+        if tcp_state::is_closed(state) && slot.add_flag(flow_flags::CLOSED) {
             uncharge(tables, slot.get());
         }
     }
     if before & tcp::RST != 0 && parsed.flags & flag::RST == 0 {
         slot.clear_tcp(tcp::RST);
         state &= !tcp::RST;
-        if !tcp_state::is_closing(state) && slot.clear_flag(flow_flags::CLOSED) {
-            recharge(tables, slot.get());
-        }
     }
     state
 }
@@ -304,7 +316,8 @@ fn charge<T: Tables>(tables: &T, endpoint: u32) -> bool {
         return false;
     };
     let quota = tables.setting32(offset_of!(Settings, flow_quota));
-    if usage.charge() < quota || tables.mutant(Mutant::QuotaIgnored) {
+    // Signed: two CPUs that end one flow at the same moment may take one charge back twice.
+    if (usage.charge() as i32) < quota as i32 || tables.mutant(Mutant::QuotaIgnored) {
         return true;
     }
     usage.uncharge();
@@ -471,12 +484,5 @@ fn uncharge<T: Tables>(tables: &T, flow: &Flow) {
         && let Some(usage) = tables.usage(charged.endpoint)
     {
         usage.uncharge();
-    }
-}
-
-#[inline(always)]
-fn recharge<T: Tables>(tables: &T, flow: &Flow) {
-    if let Some(usage) = tables.usage(charged_end(flow.initiator, flow.responder).endpoint) {
-        let _ = usage.charge();
     }
 }

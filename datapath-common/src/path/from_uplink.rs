@@ -18,8 +18,14 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
     let Some(uplink) = tables.uplink(packet.ifindex()) else {
         return Ok(Verdict::Pass);
     };
-    // A tagged frame is for the VLAN device on top, an uplink of its own; others' frames are for nobody here.
-    if packet.vlan().is_some() || !packet.is_for_host() {
+    // A tagged frame is for the VLAN device on top, an uplink of its own; others' frames are for nobody here. A priority
+    // tag (VID 0, IEEE 802.1Q section 6.9) is none.
+    match packet.vlan() {
+        None => {}
+        Some(0) => packet.remove_tag()?,
+        Some(_) => return Ok(Verdict::Pass),
+    }
+    if packet.is_for_another() {
         return Ok(Verdict::Pass);
     }
     let Scratch { headers, parsed } = scratch;
@@ -31,9 +37,19 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
     }
     parsed.key.scope = scope::UPLINK;
     if let Err(reason) = parse(packet, headers, parsed) {
-        return if tables.subnet(&parsed.key.destination).is_some() { Err(reason) } else { Ok(Verdict::Pass) };
+        return if concerns_us(tables, parsed) { Err(reason) } else { Ok(Verdict::Pass) };
+    }
+    if headers.to_group() {
+        // The host takes unicast IP inside a group frame; nothing of ours comes or goes that way.
+        return if concerns_us(tables, parsed) { Err(DropReason::WrongDestination) } else { Ok(Verdict::Pass) };
     }
     ip(packet, tables, headers, parsed)
+}
+
+/// Whether it is for one of our networks, or claims to come from one.
+#[inline(always)]
+fn concerns_us<T: Tables>(tables: &T, parsed: &Parsed) -> bool {
+    tables.subnet(&parsed.key.destination).is_some() || tables.subnet(&parsed.key.source).is_some()
 }
 
 #[inline(always)]
@@ -67,7 +83,9 @@ fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Option<Verdict>, Dro
     }
     let loopback = key.destination.is_loopback() && !tables.mutant(Mutant::LoopbackFromOutside);
     let local = tables.is_host_address(&key.destination) || tables.mutant(Mutant::AnyDestinationPublished);
+    // A link-local client cannot be answered from behind the host, so its ports are the host's own.
     if local
+        && !key.destination.is_link_local_v6()
         && parsed.fragment != Fragment::Later
         && let Some(index) = publish::find(tables, key)
     {
@@ -98,7 +116,7 @@ fn guard_source<T: Tables>(tables: &T, parsed: &Parsed) -> Result<(), DropReason
     if source.is_loopback() || source.is_multicast() || source.is_unspecified() {
         return Err(DropReason::LoopbackAddress);
     }
-    if tables.is_host_address(source) || tables.subnet(source).is_some() {
+    if source.is_link_local_v6() || tables.is_host_address(source) || tables.subnet(source).is_some() {
         return Err(DropReason::SpoofedSource);
     }
     Ok(())

@@ -99,10 +99,14 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
     let udp = udp && !tables.mutant(Mutant::MappingPerDestination);
     if udp && let Some(port) = mapped_port(tables, slot) {
         slot.set_reply_port(port);
-        match flow_table::offer_reply(tables, begun) {
-            Inserted::Yes => return Ok(()),
-            Inserted::Full => return Err(DropReason::FlowTableFull),
-            Inserted::Exists => {}
+        if is_the_hosts(packet, tables, &slot.get().reply) {
+            // The host has come to use it since.
+        } else {
+            match flow_table::offer_reply(tables, begun) {
+                Inserted::Yes => return Ok(()),
+                Inserted::Full => return Err(DropReason::FlowTableFull),
+                Inserted::Exists => {}
+            }
         }
     }
     // Of ICMP queries the identifier is what a port is elsewhere.
@@ -161,7 +165,13 @@ fn is_free<P: Packet, T: Tables>(packet: &P, tables: &T, reply: &FlowKey, udp: b
     if udp && owner_of(tables, &external(reply)).is_some() {
         return false;
     }
-    publish::find(tables, reply).is_none() && !packet.host_socket(reply)
+    !is_the_hosts(packet, tables, reply)
+}
+
+/// Whether the port is published, or a socket of the host has it (sockets bound to a device are not found).
+#[inline(always)]
+fn is_the_hosts<P: Packet, T: Tables>(packet: &P, tables: &T, reply: &FlowKey) -> bool {
+    publish::find(tables, reply).is_some() || packet.host_socket(reply)
 }
 
 #[inline(always)]

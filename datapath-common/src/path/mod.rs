@@ -211,8 +211,13 @@ pub trait Packet {
     fn entered_by(&self) -> u32;
     /// The outer VLAN tag, which is not in the bytes, as VID; `None` without tag.
     fn vlan(&self) -> Option<u16>;
-    /// Whether the device took the packet as sent to itself.
-    fn is_for_host(&self) -> bool;
+    /// Takes the outer VLAN tag off.
+    ///
+    /// # Errors
+    /// [`DropReason::WriteFailed`].
+    fn remove_tag(&mut self) -> Result<(), DropReason>;
+    /// Whether the device took the packet as sent to another machine.
+    fn is_for_another(&self) -> bool;
     /// Bytes of payload per segment of a packet that will be segmented; 0 for others.
     fn segment_size(&self) -> u32;
     /// The mark that travels with the packet inside one namespace.

@@ -39,6 +39,10 @@ fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way
         // A sibling is reached by its own MAC address; by the gateway's, ICC would not be asked.
         return Err(DropReason::WrongDestination);
     }
+    if parsed.key.source.is_link_local_v6() {
+        // Valid on this link only (RFC 4291 section 2.5.6).
+        return if to_own_gateway { to_host } else { Err(DropReason::WrongDestination) };
+    }
     let local = tables.is_host_address(destination);
     if local || tables.mutant(Mutant::AnyDestinationPublished) {
         if let Some(index) = publish::find(tables, &parsed.key) {

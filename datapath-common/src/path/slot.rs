@@ -215,13 +215,6 @@ impl FlowSlot {
         unsafe { atomic::or32(&raw mut (*self.0).flags, bit) & bit == 0 }
     }
 
-    /// Takes a flag back, and says whether it was there.
-    #[inline(always)]
-    pub fn clear_flag(&self, bit: u32) -> bool {
-        // SAFETY: valid by `new`.
-        unsafe { atomic::and32(&raw mut (*self.0).flags, !bit) & bit != 0 }
-    }
-
     /// Sets the time of expiry.
     #[inline(always)]
     pub fn set_deadline(&self, deadline: u64) {

@@ -4,12 +4,9 @@ use core::mem::offset_of;
 
 use super::{Outcome, Packed, Packet, Tables, Verdict, forward, from_container::CONSUMED, port::Port};
 use crate::{
-    abi::{AddressKey, DropReason, HOST, MacKey, Mutant, Settings, network_flags},
+    abi::{AddressKey, DropReason, HOST, MacKey, Mutant, NETWORK_ENDPOINTS, Settings, network_flags},
     logic::{headers::Headers, parse::Parsed},
 };
-
-/// Members that a frame is flooded to at most; a network has no more endpoints.
-pub const MEMBERS: u32 = 1_024;
 
 /// A unicast IP packet to a sibling's MAC address. No state is kept of it: the MAC and the IP address must be the
 /// present owner's (B5), and that is looked up for every packet anyway.
@@ -102,8 +99,12 @@ fn other_protocol_inline<P: Packet, T: Tables>(
 /// An IP packet to a group. A unicast IP address inside a group frame is a trick, not traffic (RFC 1122 section 3.3.6).
 #[inline(always)]
 pub(super) fn flood<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, parsed: &Parsed) -> Outcome {
-    let key = AddressKey::new(port.endpoint.network, parsed.key.destination);
-    if !parsed.key.destination.is_multicast() && tables.endpoint_by_address(&key).is_some() {
+    let network = port.endpoint.network;
+    let destination = &parsed.key.destination;
+    // The broadcast address of the network's own subnet is one that nobody has.
+    let broadcast = tables.subnet(destination) == Some(network)
+        && tables.endpoint_by_address(&AddressKey::new(network, *destination)).is_none();
+    if !destination.is_multicast() && !broadcast {
         return Err(DropReason::WrongDestination);
     }
     flood_frame(packet, tables, port)
@@ -145,7 +146,7 @@ pub(super) fn copy_to_members<P: Packet, T: Tables>(
     sender: u32,
 ) {
     let mut copying = Copying { packet, tables, network_id, position: 0, sender };
-    tables.repeat(if members > MEMBERS { MEMBERS } else { members }, &mut copying, copy_to_member);
+    tables.repeat(if members > NETWORK_ENDPOINTS { NETWORK_ENDPOINTS } else { members }, &mut copying, copy_to_member);
 }
 
 /// Copies on their way to the members of a network.

@@ -30,9 +30,16 @@ pub async fn build(kernel: &Kernel, network: &Network) -> Result<Gateway> {
 }
 
 async fn prepare(kernel: &Kernel, network: &Network, gateway: Gateway) -> Result<()> {
-    sysctl::set_all(&sysctl::port_settings(&network.far_device()))?;
-    sysctl::set_all(&sysctl::gateway_settings(&network.device()))?;
+    set_sysctls(network)?;
     attach(kernel, gateway)
+}
+
+/// Sets the sysctls of the pair. Says whether any was otherwise: a write to net.ipv4.ip_forward resets `forwarding` of
+/// every device, and without it nothing leaves the network.
+pub fn set_sysctls(network: &Network) -> Result<bool> {
+    let mut changes = sysctl::set_all(&sysctl::port_settings(&network.far_device()))?;
+    changes.extend(sysctl::set_all(&sysctl::gateway_settings(&network.device()))?);
+    Ok(!changes.is_empty())
 }
 
 /// Attaches the programs, or replaces those of an earlier daemon.

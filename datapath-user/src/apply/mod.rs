@@ -16,7 +16,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::{Netns, announce};
 use crate::model::Model;
 use crate::plan::{self, Contents, Devices};
-pub use gateway::open as reopen_gateway;
+pub use gateway::{open as reopen_gateway, set_sysctls as gateway_sysctls};
 pub use port::{Leaving, interface as container_interface};
 pub use reservations::{Key, Reservations, port_set, wanted as wanted_reservations};
 pub use tables::{reach as reach_contents, read as read_tables};

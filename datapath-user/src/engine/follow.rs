@@ -8,7 +8,7 @@ use datapath_common::abi::Program;
 
 use super::host::View;
 use super::{Engine, Failure};
-use crate::apply::{Namespaces, reopen_gateway};
+use crate::apply::{Namespaces, gateway_sysctls, reopen_gateway};
 use crate::kernel::netlink::UplinkInterface;
 use crate::model::Endpoint;
 
@@ -78,6 +78,9 @@ impl Engine {
                 tracing::warn!(network = network.name, "the gateway device is gone: made again");
                 lost.push(network.id);
                 continue;
+            }
+            if gateway_sysctls(network)? {
+                tracing::warn!(network = network.name, "sysctls of the gateway device were changed: set right again");
             }
             let up = |ifindex: u32| view.link(ifindex).is_some_and(|link| link.up);
             let has =

@@ -2,21 +2,20 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::Config;
+use crate::kernel::netns::host_identity;
 
-/// Name of the abstract socket that marks a network namespace as served: such names are the namespace's own, and go
-/// with the process.
-const NAMESPACE_MARK: &str = "datapath-daemon";
+/// Where network namespaces are marked as served. Only root may write there: an abstract socket, say, could be taken by
+/// anybody.
+const NAMESPACE_LOCKS: &str = "/run/datapath-namespaces";
 
 /// How long is waited for a daemon that has just been killed: the kernel takes its time to close thousands of sockets.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -24,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// Held as long as the daemon runs.
 #[derive(Debug)]
 pub struct Locks {
-    _namespace: UnixListener,
+    _namespace: Flock<File>,
     _state: Flock<File>,
     _pins: Option<Flock<File>>,
 }
@@ -68,14 +67,32 @@ impl Locks {
 #[error("another datapath daemon {0}")]
 struct Running(String);
 
-fn mark_namespace() -> Result<UnixListener> {
-    let name = SocketAddr::from_abstract_name(NAMESPACE_MARK)?;
-    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => {
+/// A locked file that is named for the namespace. Files of namespaces that are gone are left: they are empty, and their
+/// numbers come back.
+fn mark_namespace() -> Result<Flock<File>> {
+    let (device, inode) = host_identity()?;
+    let directory = Path::new(NAMESPACE_LOCKS);
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("{} cannot be made", directory.display()));
+        }
+        _ => {}
+    }
+    let found = fs::metadata(directory)?;
+    ensure!(
+        found.uid() == 0 && found.mode() & 0o077 == 0,
+        "{} belongs to others; remove it, so that it is made anew with mode 0700",
+        directory.display()
+    );
+    let path = directory.join(format!("{device}-{inode}"));
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.with_context(|| format!("{} cannot be made", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => {
             let what = "serves this network namespace; stop it first, or start this one in a namespace of its own";
             Running(what.to_owned()).into()
         }
-        _ => anyhow::Error::from(error).context("the network namespace cannot be marked as served"),
+        error => anyhow::Error::from(error).context(format!("{} cannot be locked", path.display())),
     })
 }
 

@@ -69,7 +69,8 @@ impl Engine {
     async fn change(&mut self, next: Model, namespaces: &Namespaces) -> Result<(), Failure> {
         let before = std::mem::replace(&mut self.state.model, next);
         let changed = self.store_and_apply(&before, namespaces).await;
-        if changed.is_err() {
+        if let Err(failure) = &changed {
+            tracing::error!("taken back: {failure}");
             // What was given out is not given out again: the kernel may have seen it.
             let counters = self.state.model.counters.clone();
             self.state.model = Model { counters, ..before };
@@ -83,12 +84,13 @@ impl Engine {
     async fn store_and_apply(&mut self, before: &Model, namespaces: &Namespaces) -> Result<(), Failure> {
         self.store.save(&self.state)?;
         let ports_change = port_set(before) != port_set(&self.state.model);
+        // Before the maps: what fails after them would leave them changed.
+        if ports_change {
+            self.update_reserved_ports()?;
+        }
         let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, namespaces).await?;
         for problem in problems {
             tracing::warn!("removed, but not completely; it is tried again: {problem:#}");
-        }
-        if ports_change {
-            self.update_reserved_ports()?;
         }
         Ok(())
     }

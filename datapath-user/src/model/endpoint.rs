@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use datapath_common::abi::NETWORK_ENDPOINTS;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,13 @@ impl Model {
         request.aliases.iter().try_for_each(|alias| check_name("alias", alias))?;
         let network = self.network(&request.network)?.clone();
         self.check_name_is_free(&name, &network, netns_identity)?;
+        let present = self.endpoints.values().filter(|endpoint| endpoint.network == network.name).count();
+        if present >= NETWORK_ENDPOINTS as usize {
+            return Err(Refusal::conflict(
+                format!("network {} has {present} endpoints, the most a network can have", network.name),
+                "detach one first, or create another network",
+            ));
+        }
         let ifname = self.choose_ifname(request, netns_identity, interfaces)?;
         let (addresses, last_given) = self.choose_addresses(&network, &request.ips)?;
         let mac = self.choose_mac(&network, request.mac)?;
