@@ -21,9 +21,6 @@ pub struct Options {
     /// Instead of the tests: the daemon and its programs on this older kernel, in a virtual machine.
     #[arg(long, value_enum, value_name = "VERSION")]
     pub kernel: Option<Kernel>,
-    /// Also the tests that take minutes (those marked `#[ignore = "soak"]`).
-    #[arg(long)]
-    pub soak: bool,
     /// Passed to the test programs: filters, `--nocapture` and the like.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<String>,
@@ -56,11 +53,8 @@ fn prepare(with_mutants: bool) -> Result<()> {
 fn suite(options: &Options) -> Result<()> {
     let mut test = shell::cargo();
     test.args(["test", "--workspace", "--exclude", "datapath-ebpf"]);
-    if !options.arguments.is_empty() || options.soak {
+    if !options.arguments.is_empty() {
         test.arg("--").args(&options.arguments);
-    }
-    if options.soak {
-        test.arg("--include-ignored");
     }
     let result = shell::run(&mut test);
     let leftovers = leftovers()?;

@@ -32,7 +32,7 @@ pub enum Mutant {
     PublicationGenerationIgnored = 13,
     /// The last guard on uplinks lets everything pass (N13).
     UplinkGuardSkipped = 14,
-    /// Broadcasts come back to their sender and reach other networks' members (B2).
+    /// Broadcasts come back to their sender (B2).
     FloodToSender = 15,
     /// ARP and neighbour discovery are flooded instead of answered (B3).
     NeighboursUnanswered = 16,

@@ -99,9 +99,8 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
     let udp = udp && !tables.mutant(Mutant::MappingPerDestination);
     if udp && let Some(port) = mapped_port(tables, slot) {
         slot.set_reply_port(port);
-        if is_the_hosts(packet, tables, &slot.get().reply) {
-            // The host has come to use it since.
-        } else {
+        // The host may have come to use it since.
+        if !is_the_hosts(packet, tables, &slot.get().reply) {
             match flow_table::offer_reply(tables, begun) {
                 Inserted::Yes => return Ok(()),
                 Inserted::Full => return Err(DropReason::FlowTableFull),
