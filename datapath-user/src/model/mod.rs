@@ -6,6 +6,7 @@
 mod allocate;
 mod counters;
 mod endpoint;
+mod inventory;
 mod mac;
 mod name;
 mod network;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use allocate::{random_ula, usable_range};
 pub use counters::Counters;
 pub use endpoint::{AttachRequest, Endpoint, NetnsIdentity};
+pub use inventory::{DockerEndpoint, DockerNetwork, DockerPort, Inventory};
 pub use mac::Mac;
 pub use name::{check_interface_name, check_name};
 pub use network::{GatewayMode, Network, NetworkRequest};

@@ -17,13 +17,15 @@ const DEFAULT_MTU: u32 = 1_500;
 
 /// Whether what a network's published ports reach is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum GatewayMode {
     /// Published ports are reached at addresses of the host.
     #[default]
     Nat,
-    /// Containers are reached at their own addresses.
+    /// Published ports are reached at the containers' own addresses, untranslated.
     Routed,
+    /// As `Nat`, and every port of a container is reached at its own address, published or not.
+    NatUnprotected,
 }
 
 /// One network.
