@@ -12,6 +12,8 @@ use crate::kernel::Attach;
 pub const DEFAULT_FILE: &str = "/etc/datapath/config.toml";
 /// The default socket.
 pub const DEFAULT_SOCKET: &str = "/run/datapath/datapath.sock";
+/// Where dockerd is met unless told otherwise.
+pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const DEFAULT_STATE_DIR: &str = "/var/lib/datapath";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/datapath";
 
@@ -30,6 +32,8 @@ pub struct Overrides {
     pub uplinks: Vec<String>,
     /// How to attach.
     pub attach: Option<Attach>,
+    /// dockerd's socket, to follow it.
+    pub docker: Option<PathBuf>,
 }
 
 /// The configuration of a daemon.
@@ -47,6 +51,8 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// How to attach.
     pub attach: Attach,
+    /// dockerd's socket; none: Docker's networks are not touched.
+    pub docker: Option<PathBuf>,
     /// Load-time settings of the programs.
     pub settings: Settings,
 }
@@ -62,6 +68,7 @@ struct File {
     #[serde(default)]
     uplinks: Vec<String>,
     attach: Option<Attach>,
+    docker: Option<FollowDocker>,
     mark: Option<u32>,
     flow_capacity: Option<u32>,
     flow_quota: Option<u32>,
@@ -69,6 +76,25 @@ struct File {
     profile: Option<Profile>,
     #[serde(default)]
     timeouts: Timeouts,
+}
+
+/// Whether to follow dockerd, and where its socket is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum FollowDocker {
+    /// At its default socket, or not.
+    Default(bool),
+    /// At this socket.
+    At(PathBuf),
+}
+
+impl FollowDocker {
+    fn socket(self) -> Option<PathBuf> {
+        match self {
+            Self::Default(follow) => follow.then(|| PathBuf::from(DOCKER_SOCKET)),
+            Self::At(socket) => Some(socket),
+        }
+    }
 }
 
 /// A set of timeouts.
@@ -130,6 +156,7 @@ impl Config {
             pin_dir: choose(&overrides.pin_dir, file.pin_dir, DEFAULT_PIN_DIR),
             uplinks: if overrides.uplinks.is_empty() { file.uplinks } else { overrides.uplinks.clone() },
             attach: overrides.attach.or(file.attach).unwrap_or(Attach::Auto),
+            docker: overrides.docker.clone().or(file.docker.and_then(FollowDocker::socket)),
             settings,
         };
         for (what, path) in [("socket", &config.socket), ("state_dir", &config.state_dir), ("pin_dir", &config.pin_dir)]

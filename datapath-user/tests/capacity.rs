@@ -10,7 +10,7 @@ use support::{address, assert_no_leak, at, configured, endpoint, fail, reach, re
 
 /// Opens UDP flows to different targets until one is refused; how many were answered.
 fn open_flows(from: &Container, ports: std::ops::Range<u16>) -> usize {
-    let client = Client::new(&from.namespace).timeout(Duration::from_millis(60));
+    let client = Client::new(&from.namespace).timeout(Duration::from_millis(250));
     let target = at(address(Lan::INTERNET[0]), 80);
     ports
         .filter(|port| {

@@ -18,6 +18,8 @@ pub enum Program {
     ToUplink = 4,
     /// tcx egress of an endpoint's host-side veth.
     ToContainer = 5,
+    /// tcx ingress of a bridge device that was adopted.
+    ToHost = 6,
 }
 
 impl Program {

@@ -10,7 +10,7 @@ use clap_complete::engine::ArgValueCompleter;
 use ipnet::IpNet;
 
 use super::complete;
-use crate::config::Overrides;
+use crate::config::{DOCKER_SOCKET, Overrides};
 use crate::kernel::Attach;
 use crate::model::{GatewayMode, Mac};
 
@@ -115,8 +115,8 @@ pub struct DaemonArguments {
     /// Guard uplinks with XDP
     #[arg(long, value_enum, default_value_t = Xdp::Off)]
     pub xdp: Xdp,
-    /// Serve Docker's networks too
-    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = "/run/docker.sock")]
+    /// Follow dockerd: carry its networks, containers and published ports too
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = DOCKER_SOCKET)]
     pub docker: Option<PathBuf>,
     /// Remove programs, maps, devices and state, put sysctls back, and end
     #[arg(long)]
@@ -138,9 +138,6 @@ impl DaemonArguments {
         if self.xdp != Xdp::Off {
             bail!("the XDP guard is not in this version; start without --xdp (from_uplink makes the same checks)");
         }
-        if self.docker.is_some() {
-            bail!("serving Docker's networks is not in this version; start without --docker and use `datapath attach`");
-        }
         Ok(())
     }
 
@@ -153,6 +150,7 @@ impl DaemonArguments {
             pin_dir: self.pin_dir.clone(),
             uplinks: self.uplinks.clone(),
             attach: self.attach,
+            docker: self.docker.clone(),
         }
     }
 }

@@ -45,15 +45,20 @@ pub fn created(network: &Network) -> Result<String> {
 pub fn networks(networks: &[Network]) -> Result<String> {
     let rows = networks.iter().map(|network| {
         let mut options = Vec::new();
+        options.extend(network.docker.as_ref().map(|_| "docker"));
         options.extend(network.internal.then_some("internal"));
         options.extend((!network.icc).then_some("no-icc"));
         options.extend((!network.masquerade).then_some("no-masquerade"));
-        let mode = serde_json::to_value(network.gateway_mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
+        let modes = if network.gateway_mode == network.gateway_mode_ipv6 {
+            network.gateway_mode.to_string()
+        } else {
+            format!("{},{}", network.gateway_mode, network.gateway_mode_ipv6)
+        };
         vec![
             network.name.clone(),
             list(&network.subnets),
             list(&network.gateways),
-            mode.unwrap_or_default(),
+            modes,
             network.mtu.to_string(),
             network.endpoints.len().to_string(),
             list(&options),

@@ -4,18 +4,20 @@ mod cleanup;
 mod notify;
 mod tasks;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, broadcast, watch};
 
 pub use cleanup::cleanup;
 
 use crate::api::{self, App};
 use crate::config::Config;
-use crate::engine::{self, Locks};
+use crate::docker;
+use crate::engine::{self, Docker, InventoryReceiver, Locks};
 use crate::kernel::netlink::Watch;
 
 /// Events that a slow reader may be behind before it loses some.
@@ -31,7 +33,9 @@ pub async fn run(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let watch = Watch::open()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pins = %config.pin_dir.display(), "loading the programs");
-    let engine = engine::start(config.clone()).await?;
+    let inventory = config.docker.clone().map(follow_docker);
+    let docker = inventory.clone().map(Docker::new);
+    let engine = engine::start(config.clone(), docker).await?;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let app = App {
         readers: engine.readers(),
@@ -40,7 +44,7 @@ pub async fn run(config: Config) -> Result<()> {
         started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
     let (listener, group) = api::bind(&config.socket, config.socket_group.as_deref())?;
-    tokio::spawn(tasks::follow(app.clone(), watch));
+    tokio::spawn(tasks::follow(app.clone(), watch, inventory));
     tokio::spawn(tasks::sweep(app.readers.clone()));
     tokio::spawn(tasks::report_drops(app.readers.clone(), app.events.clone()));
     let server = tokio::spawn(api::serve(listener, group, app.clone()));
@@ -60,4 +64,11 @@ pub async fn run(config: Config) -> Result<()> {
     }
     drop(locks);
     Ok(())
+}
+
+/// Begins to follow dockerd.
+fn follow_docker(socket: PathBuf) -> InventoryReceiver {
+    let (sender, inventory) = watch::channel(None);
+    tokio::spawn(docker::follow(socket, sender));
+    inventory
 }

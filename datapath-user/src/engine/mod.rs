@@ -1,5 +1,6 @@
 //! What the daemon knows and does: requests become a new model, which is stored, applied, and taken back if that fails.
 
+mod docker;
 mod failure;
 mod follow;
 mod host;
@@ -12,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
 
+pub use docker::{Docker, InventoryReceiver};
 pub use failure::Failure;
 pub use host::is_ours;
 pub use lock::Locks;
@@ -35,6 +37,8 @@ pub struct Engine {
     uplinks: Vec<UplinkInterface>,
     /// Uplinks that have our programs.
     guarded: std::collections::BTreeSet<u32>,
+    /// With `--docker`.
+    docker: Option<Docker>,
     readers: Readers,
 }
 

@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod cleanup;
 pub mod clsact;
 pub mod events;
+pub mod fence;
 pub mod flows;
 pub mod foreign;
 pub mod map;

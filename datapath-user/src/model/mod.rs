@@ -5,6 +5,7 @@
 
 mod allocate;
 mod counters;
+mod docker;
 mod endpoint;
 mod inventory;
 mod mac;
@@ -14,6 +15,8 @@ mod port_spec;
 mod ports;
 mod publication;
 mod refusal;
+#[cfg(test)]
+mod docker_tests;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use allocate::{random_ula, usable_range};
 pub use counters::Counters;
+pub use docker::{Bridge, BridgePort, Bridges, DockerBridge, DockerInterface, Unfollowed};
 pub use endpoint::{AttachRequest, Endpoint, NetnsIdentity};
 pub use inventory::{DockerEndpoint, DockerNetwork, DockerPort, Inventory};
 pub use mac::Mac;

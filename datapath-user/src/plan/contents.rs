@@ -89,7 +89,8 @@ impl Contents {
         self.networks.insert(id, value);
         self.by_gateway.insert(ifindex, id);
         self.by_mac.insert((id, network.mac.0), HOST);
-        let gateways = network.gateways.iter().map(|gateway| Address::from(*gateway));
+        let further = network.docker.iter().flat_map(|docker| &docker.addresses);
+        let gateways = network.gateways.iter().chain(further).map(|address| Address::from(*address));
         for address in gateways.chain(Some(link_local)).filter(|address| !address.is_none()) {
             self.by_address.insert((id, address), HOST);
         }

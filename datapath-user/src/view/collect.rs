@@ -20,6 +20,7 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         subnets: network.subnets.iter().map(ToString::to_string).collect(),
         gateways: network.gateways.clone(),
         gateway_mode: network.gateway_mode,
+        gateway_mode_ipv6: network.gateway_mode_ipv6,
         internal: network.internal,
         icc: network.icc,
         masquerade: network.masquerade,
@@ -27,6 +28,7 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         device: network.device(),
         mac: network.mac,
         endpoints: snapshot.model.endpoints_on(&network.name).map(|endpoint| endpoint.name.clone()).collect(),
+        docker: network.docker.as_ref().map(|docker| docker.id.clone()),
     }
 }
 
@@ -55,6 +57,7 @@ pub fn endpoint(snapshot: &Snapshot, tables: &Tables, endpoint: &model::Endpoint
         ports: snapshot.model.publications.values().filter(leads_here).map(model::Publication::describe).collect(),
         flows: tables.usage(endpoint.index)?.flows,
         attached: endpoint.attached.clone(),
+        container: endpoint.docker.as_ref().map(|docker| docker.container.clone()),
     })
 }
 
@@ -75,6 +78,7 @@ pub fn port(tables: &Tables, publication: &model::Publication) -> Result<Port> {
         network: publication.target.as_ref().map(|target| target.network.clone()),
         state: if publication.target.is_some() { PortState::Active } else { PortState::Waiting },
         hits: tables.publication_hits(publication.index)?,
+        container: publication.docker.clone(),
     })
 }
 

@@ -27,8 +27,10 @@ pub struct Network {
     pub subnets: Vec<String>,
     /// The host's addresses on them.
     pub gateways: Vec<IpAddr>,
-    /// Translated or routed.
+    /// How endpoints are reached by IPv4.
     pub gateway_mode: GatewayMode,
+    /// How endpoints are reached by IPv6.
+    pub gateway_mode_ipv6: GatewayMode,
     /// Nothing in or out.
     pub internal: bool,
     /// Endpoints may talk to each other.
@@ -43,6 +45,8 @@ pub struct Network {
     pub mac: Mac,
     /// Names of the endpoints on it.
     pub endpoints: Vec<String>,
+    /// dockerd's id of the network, where it is dockerd's.
+    pub docker: Option<String>,
 }
 
 /// An endpoint.
@@ -80,6 +84,8 @@ pub struct Endpoint {
     pub flows: u32,
     /// When it was attached, RFC 3339.
     pub attached: String,
+    /// Id of the container, where it is dockerd's.
+    pub container: Option<String>,
 }
 
 /// A publication.
@@ -107,6 +113,8 @@ pub struct Port {
     pub state: PortState,
     /// New flows that came by it.
     pub hits: u64,
+    /// Id of the container, where dockerd published it.
+    pub container: Option<String>,
 }
 
 /// Whether a publication leads anywhere.
