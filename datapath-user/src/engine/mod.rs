@@ -2,6 +2,7 @@
 
 mod failure;
 mod follow;
+mod hooks;
 mod host;
 mod lock;
 mod requests;
