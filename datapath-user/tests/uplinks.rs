@@ -150,13 +150,15 @@ fn n13_masqueraded_flows_end_with_their_address() {
     let a = scene.join("a", 1, 10);
     let _far = serve(&scene.lan().internet, "far", 80);
     let old_connections = Family::ALL.map(|family| {
-        let client = Client::new(&a.namespace).timeout(REFUSAL);
-        client.connect(at(family.of(Lan::INTERNET), 80)).expect("connects")
+        let connection = Client::new(&a.namespace).connect(at(family.of(Lan::INTERNET), 80)).expect("connects");
+        connection.stream.set_read_timeout(Some(REFUSAL)).expect("a timeout");
+        connection
     });
     let sockets = Family::ALL.map(|family| {
         let target = at(family.of(Lan::INTERNET), 80);
-        let socket = Client::new(&a.namespace).timeout(Duration::from_millis(100)).datagrams(target).expect("a socket");
+        let socket = Client::new(&a.namespace).datagrams(target).expect("a socket");
         assert_eq!(ask(&socket, target, b"old").expect("answers").seen.ip(), family.of(Lan::HOST));
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         (socket, target)
     });
     let uplink = scene.watch_uplink();
@@ -173,6 +175,7 @@ fn n13_masqueraded_flows_end_with_their_address() {
     });
     let later = scene.watch_uplink();
     for (family, (socket, target)) in Family::ALL.into_iter().zip(&sockets) {
+        socket.set_read_timeout(Some(SECOND)).expect("a timeout");
         let exchange = ask(socket, *target, b"new").expect("the same socket goes on");
         assert_eq!(exchange.seen.ip(), family.of(NEW), "with the new address");
     }
