@@ -25,6 +25,10 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
         Some(0) => packet.remove_tag()?,
         Some(_) => return Ok(Verdict::Pass),
     }
+    // The kernel takes a tag behind the priority tag out of the packet as well (skb_vlan_pop).
+    if packet.vlan().is_some() {
+        return Ok(Verdict::Pass);
+    }
     if packet.is_for_another() {
         return Ok(Verdict::Pass);
     }

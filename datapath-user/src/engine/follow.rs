@@ -29,6 +29,7 @@ impl Engine {
         self.follow_uplinks(&view)?;
         if thorough {
             self.kernel.datapath.sweep_links()?;
+            self.restore_programs(&view).await?;
             for taken in self.actual.reservations.hold_what_is_free(&self.state.model) {
                 tracing::debug!("a published port is not held: {taken}");
             }

@@ -3,6 +3,7 @@
 mod docker;
 mod failure;
 mod follow;
+mod hooks;
 mod host;
 mod lock;
 mod requests;
