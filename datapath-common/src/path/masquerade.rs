@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use super::{
     Inserted, Packet, Route, Tables,
-    flow_table::{self, Begun},
+    flow_slots::{self, Begun},
     port::Port,
     publish,
     slot::{Beginning, FlowSlot},
@@ -44,7 +44,7 @@ pub(super) fn begin<P: Packet, T: Tables>(
         flags: if translated { flow_flags::MASQUERADED } else { 0 },
         route_ifindex: route.ifindex,
     };
-    let begun = flow_table::begin(tables, &parsed.key, &beginning)?;
+    let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(scope::UPLINK);
     let found = if translated {
         external_address(&route, own).and_then(|external| {
@@ -52,16 +52,16 @@ pub(super) fn begin<P: Packet, T: Tables>(
             take_port(packet, tables, &begun, parsed.transport == Transport::Udp)
         })
     } else {
-        offered(flow_table::offer_reply(tables, &begun))
+        offered(flow_slots::offer_reply(tables, &begun))
     };
     if let Err(reason) = found {
-        flow_table::abandon(tables, &begun);
+        flow_slots::abandon(tables, &begun);
         return Err(reason);
     }
     if translated && parsed.transport == Transport::Udp && !tables.mutant(Mutant::MappingPerDestination) {
         remember(tables, begun.slot);
     }
-    flow_table::complete(tables, &begun)
+    flow_slots::complete(tables, &begun)
 }
 
 /// Whether the packet can begin a flow to the outside.
@@ -101,7 +101,7 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
         slot.set_reply_port(port);
         // The host may have come to use it since.
         if !is_the_hosts(packet, tables, &slot.get().reply) {
-            match flow_table::offer_reply(tables, begun) {
+            match flow_slots::offer_reply(tables, begun) {
                 Inserted::Yes => return Ok(()),
                 Inserted::Full => return Err(DropReason::FlowTableFull),
                 Inserted::Exists => {}
@@ -113,7 +113,7 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
     let mut tried = 0;
     while tried < PORTS_TRIED {
         if is_free(packet, tables, &slot.get().reply, udp) || tables.mutant(Mutant::PortTakenTwice) {
-            match flow_table::offer_reply(tables, begun) {
+            match flow_slots::offer_reply(tables, begun) {
                 Inserted::Yes => return Ok(()),
                 Inserted::Full => return Err(DropReason::FlowTableFull),
                 Inserted::Exists => {}

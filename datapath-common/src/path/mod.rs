@@ -5,6 +5,7 @@
 //! the kernel is the code that the tests run natively. Every path ends in an [`Outcome`].
 
 mod arp;
+mod flow_slots;
 mod flow_table;
 mod forward;
 mod from_container;
@@ -13,6 +14,7 @@ mod from_loopback;
 mod from_uplink;
 mod masquerade;
 mod neighbour;
+mod outcome;
 mod port;
 mod publish;
 mod route;
@@ -24,6 +26,7 @@ pub use from_container::from_container;
 pub use from_host::from_host;
 pub use from_loopback::from_loopback;
 pub use from_uplink::from_uplink;
+pub use outcome::{Decision, Outcome, Packed, Verdict};
 pub use slot::{FlowSlot, UsageSlot};
 pub use to_uplink::{to_container, to_uplink};
 
@@ -38,94 +41,6 @@ use crate::{
         parse::Parsed,
     },
 };
-
-/// Where a judged packet goes.
-#[must_use]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It is none of our business: the next program and the kernel see it.
-    Pass,
-    /// To the endpoint behind this host-side veth.
-    ToEndpoint(u32),
-    /// Up into the host, as received by this gateway device.
-    ToHost(u32),
-    /// Up into the host, as received by its loopback device.
-    ToLoopback(u32),
-    /// Out by this uplink, to the neighbour that the host's routes and neighbour table name.
-    ToUplink(u32),
-    /// Back out of the device it came in by: an answer made from the question.
-    Reflected,
-    /// Nobody else needs it: it was flooded, or told us nothing new.
-    Consumed,
-}
-
-/// What a path ends in.
-pub type Outcome = Result<Verdict, DropReason>;
-
-/// An outcome as the one word that a BPF function can return.
-///
-/// The larger stages are functions of their own in the BPF programs too. The verifier joins all ways through such a
-/// function at its return, where what was parsed or found is in memory and so has no known value: that keeps
-/// from_container at some ten thousand instructions verified instead of over a million (Linux 6.18).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Packed(u64);
-
-impl Packed {
-    /// No outcome: the stage had nothing to say.
-    pub const NONE: Self = Self(u64::MAX);
-    /// No outcome yet: the stage began a flow, which is to be followed.
-    pub const BEGUN: Self = Self(u64::MAX - 1);
-
-    /// Packs.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(outcome: Outcome) -> Self {
-        let (kind, value) = match outcome {
-            Ok(Verdict::Pass) => (0, 0),
-            Ok(Verdict::ToEndpoint(ifindex)) => (1, ifindex),
-            Ok(Verdict::ToHost(ifindex)) => (2, ifindex),
-            Ok(Verdict::ToLoopback(ifindex)) => (3, ifindex),
-            Ok(Verdict::ToUplink(ifindex)) => (4, ifindex),
-            Ok(Verdict::Reflected) => (5, 0),
-            Ok(Verdict::Consumed) => (6, 0),
-            Err(reason) => (7, reason as u32),
-        };
-        Self(kind << 32 | value as u64)
-    }
-
-    /// Unpacks; `None` of [`Self::NONE`] and [`Self::BEGUN`].
-    #[inline(always)]
-    #[must_use]
-    pub const fn outcome(self) -> Option<Outcome> {
-        let value = self.0 as u32;
-        Some(match self.0 >> 32 {
-            0 => Ok(Verdict::Pass),
-            1 => Ok(Verdict::ToEndpoint(value)),
-            2 => Ok(Verdict::ToHost(value)),
-            3 => Ok(Verdict::ToLoopback(value)),
-            4 => Ok(Verdict::ToUplink(value)),
-            5 => Ok(Verdict::Reflected),
-            6 => Ok(Verdict::Consumed),
-            7 => match DropReason::from_number(value) {
-                Some(reason) => Err(reason),
-                None => Err(DropReason::WriteFailed),
-            },
-            _ => return None,
-        })
-    }
-
-    /// Unpacks what is an outcome.
-    ///
-    /// # Errors
-    /// The outcome's own.
-    #[inline(always)]
-    pub const fn unwrap(self) -> Outcome {
-        match self.outcome() {
-            Some(outcome) => outcome,
-            None => Ok(Verdict::Pass),
-        }
-    }
-}
 
 /// A checksum to mend.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Published ports: finding the publication, and beginning the flow to its endpoint.
 
 use super::{
-    Inserted, Tables, flow_table,
+    Inserted, Tables, flow_slots,
     port::{self, Port},
     slot::Beginning,
 };
@@ -74,20 +74,20 @@ pub(super) fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: 
         flags: flow_flags::PUBLISHED,
         route_ifindex: 0,
     };
-    let begun = flow_table::begin(tables, &parsed.key, &beginning)?;
+    let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(target.endpoint.network as u16);
     begun.slot.set_reply_source(address, port);
     if let Err(reason) = introduce(tables, &target, &begun) {
-        flow_table::abandon(tables, &begun);
+        flow_slots::abandon(tables, &begun);
         return Err(reason);
     }
     tables.count_publication_hit(index);
-    flow_table::complete(tables, &begun)
+    flow_slots::complete(tables, &begun)
 }
 
 /// Gives the client the address it appears with: its own, or the gateway's where the server could not answer that.
 #[inline(never)]
-fn introduce<T: Tables>(tables: &T, target: &Port<'_>, begun: &flow_table::Begun) -> Result<(), DropReason> {
+fn introduce<T: Tables>(tables: &T, target: &Port<'_>, begun: &flow_slots::Begun) -> Result<(), DropReason> {
     let slot = begun.slot;
     let client = slot.get().original.source;
     if target.endpoint.owns(&client) || client.is_loopback() || tables.mutant(Mutant::ClientHidden) {
@@ -99,7 +99,7 @@ fn introduce<T: Tables>(tables: &T, target: &Port<'_>, begun: &flow_table::Begun
     }
     let mut tried = 0;
     while tried < PORTS_TRIED {
-        match flow_table::offer_reply(tables, begun) {
+        match flow_slots::offer_reply(tables, begun) {
             Inserted::Yes => return Ok(()),
             Inserted::Full => return Err(DropReason::FlowTableFull),
             Inserted::Exists if slot.get().reply.protocol == protocol::SCTP => break,
@@ -154,11 +154,11 @@ fn begin_untranslated<T: Tables>(tables: &T, parsed: &Parsed, network_id: u32) -
         flags: 0,
         route_ifindex: 0,
     };
-    let begun = flow_table::begin(tables, &parsed.key, &beginning)?;
+    let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(network_id as u16);
-    if flow_table::offer_reply(tables, &begun) != Inserted::Yes {
-        flow_table::abandon(tables, &begun);
+    if flow_slots::offer_reply(tables, &begun) != Inserted::Yes {
+        flow_slots::abandon(tables, &begun);
         return Err(DropReason::Contended);
     }
-    flow_table::complete(tables, &begun)
+    flow_slots::complete(tables, &begun)
 }

@@ -1,6 +1,6 @@
 //! What a container sends to its gateway: to the host, to published ports, and to the outside.
 
-use super::{Packed, Tables, Verdict, port::Port, publish};
+use super::{Decision, Packed, Tables, Verdict, port::Port, publish};
 use crate::{
     abi::{AddressKey, DropReason, FlowEnd, HOST, Mutant, network_flags},
     logic::parse::Parsed,
@@ -10,25 +10,13 @@ use crate::{
 /// met a published port, [`Packed::NONE`] when it goes outside.
 #[inline(never)]
 pub(super) fn from_endpoint<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Packed {
-    match decide(tables, port, parsed) {
-        Ok(Way::Decided(verdict)) => Packed::new(Ok(verdict)),
-        Ok(Way::Published) => Packed::BEGUN,
-        Ok(Way::Outside) => Packed::NONE,
-        Err(reason) => Packed::new(Err(reason)),
-    }
-}
-
-/// Which way the packet goes.
-enum Way {
-    Decided(Verdict),
-    Published,
-    Outside,
+    Packed::of(decide(tables, port, parsed))
 }
 
 #[inline(always)]
-fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way, DropReason> {
+fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Decision, DropReason> {
     // Up into the host: the frame is addressed to the gateway device already.
-    let to_host = Ok(Way::Decided(Verdict::ToHost(port.network.gateway_ifindex)));
+    let to_host = Ok(Decision::Verdict(Verdict::ToHost(port.network.gateway_ifindex)));
     let destination = &parsed.key.destination;
     let owner = tables.endpoint_by_address(&AddressKey::new(port.endpoint.network, *destination));
     let to_own_gateway = owner == Some(HOST);
@@ -48,7 +36,7 @@ fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way
         if let Some(index) = publish::find(tables, &parsed.key) {
             let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
             publish::begin(tables, parsed, index, sender)?;
-            return Ok(Way::Published);
+            return Ok(Decision::Begun);
         }
         if to_own_gateway {
             return to_host;
@@ -66,5 +54,6 @@ fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way
     if local || to_own_gateway {
         return to_host;
     }
-    Ok(Way::Outside)
+    // Outside.
+    Ok(Decision::Open)
 }
