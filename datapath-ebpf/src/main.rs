@@ -1,13 +1,14 @@
 //! The BPF programs. Each is one line here: which hook, which direction, which path of `datapath_common::path`.
 //!
 //! [`packet`] and [`maps`] are the doors to packet memory and to the maps; [`finish`] turns an outcome into what the
-//! kernel does. All decisions are in `datapath-common`, where they run natively too.
+//! kernel does; [`log`] tells what the slow path did. All decisions are in `datapath-common`, where they run natively too.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics, asm_experimental_arch))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "atomics are intrinsics on this target"))]
 #![allow(missing_docs, reason = "the classifier macro makes functions of its own beside the documented ones")]
 
 mod finish;
+mod log;
 mod maps;
 mod packet;
 

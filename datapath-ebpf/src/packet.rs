@@ -20,7 +20,7 @@ use datapath_common::{
     path::{Checksum, Packet, Route, Tables},
 };
 
-use crate::maps::Maps;
+use crate::{log, maps::Maps};
 
 /// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leave `skb->csum` alone, as the change of an IPv6 address and that of the
 /// checksum that covers it cancel out (Linux 6.16, commit ead7f9b8de65).
@@ -294,6 +294,11 @@ impl Packet for Skb {
         let result = unsafe {
             helpers::bpf_fib_lookup(self.skb.cast(), &raw mut lookup, size_of::<bpf_fib_lookup>() as i32, flags)
         } as u32;
+        log::remember(|seen| {
+            seen.routes_asked += 1;
+            seen.route_result = result;
+            seen.route_ifindex = lookup.ifindex;
+        });
         // An unresolved neighbour is resolved by the redirect.
         if result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH {
             return Err(DropReason::NoRoute);

@@ -12,7 +12,7 @@ use crate::{
         Address, AddressKey, Endpoint, EndpointUsage, Flow, FlowIndex, FlowKey, MacKey, Metric, Network, Publication,
         PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
     },
-    path::{FlowSlot, Inserted, LoopBody, Tables, UsageSlot},
+    path::{FlowSlot, Inserted, LoopBody, Step, Tables, UsageSlot},
 };
 
 /// What the daemon would have written.
@@ -85,6 +85,10 @@ pub struct NativeTables {
     mapped: RefCell<HashMap<PublishedKey, UdpMapped>>,
     hits: RefCell<HashMap<u32, u64>>,
     metrics: RefCell<HashMap<u32, u64>>,
+    /// Ports tried for the last masqueraded flow.
+    pub ports_tried: Cell<u32>,
+    /// Slots tried for all flows.
+    pub slots_tried: Cell<u32>,
 }
 
 impl NativeTables {
@@ -104,6 +108,8 @@ impl NativeTables {
             mapped: RefCell::default(),
             hits: RefCell::default(),
             metrics: RefCell::default(),
+            ports_tried: Cell::default(),
+            slots_tried: Cell::default(),
         }
     }
 
@@ -163,6 +169,13 @@ impl Tables for NativeTables {
         let next = self.seed.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.seed.set(next);
         (next >> 32) as u32
+    }
+
+    fn trace(&self, step: Step) {
+        match step {
+            Step::PortsTried(ports) => self.ports_tried.set(ports),
+            Step::SlotTried => self.slots_tried.set(self.slots_tried.get() + 1),
+        }
     }
 
     fn count(&self, metric: Metric) {

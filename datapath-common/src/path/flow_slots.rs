@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use super::{
-    Inserted, Tables,
+    Inserted, Step, Tables,
     slot::{Beginning, FlowSlot},
 };
 use crate::abi::{DropReason, Flow, FlowEnd, FlowIndex, FlowKey, HOST, Metric, Mutant, Settings, claim, flow_flags};
@@ -114,6 +114,7 @@ fn take_slot<T: Tables>(tables: &T, now: u64) -> u32 {
 extern "C" fn try_slot<T: Tables>(_: u64, walk: *mut Walk<'_, T>) -> u64 {
     // SAFETY: `repeat` calls the body with the state it was given.
     let walk = unsafe { &mut *walk };
+    walk.tables.trace(Step::SlotTried);
     let number = walk.tables.next_slot();
     let Some(slot) = walk.tables.flow(number) else {
         return 1;

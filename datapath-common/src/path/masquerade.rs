@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use super::{
-    Inserted, Packet, Route, Tables,
+    Inserted, Packet, Route, Step, Tables,
     flow_slots::{self, Begun},
     port::Port,
     publish,
@@ -114,7 +114,10 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
     while tried < PORTS_TRIED {
         if is_free(packet, tables, &slot.get().reply, udp) || tables.mutant(Mutant::PortTakenTwice) {
             match flow_slots::offer_reply(tables, begun) {
-                Inserted::Yes => return Ok(()),
+                Inserted::Yes => {
+                    tables.trace(Step::PortsTried(tried + 1));
+                    return Ok(());
+                }
                 Inserted::Full => return Err(DropReason::FlowTableFull),
                 Inserted::Exists => {}
             }
@@ -125,6 +128,7 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
         slot.set_reply_port(random_port(tables));
         tried += 1;
     }
+    tables.trace(Step::PortsTried(tried));
     Err(DropReason::PortsExhausted)
 }
 

@@ -157,6 +157,15 @@ pub enum Inserted {
     Full,
 }
 
+/// A step of the slow path that no outcome tells of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// So many external ports were tried for a masqueraded flow besides that of the source's mapping.
+    PortsTried(u32),
+    /// A slot was tried for a new flow.
+    SlotTried,
+}
+
 /// One round of [`Tables::repeat`]: 0 to go on, 1 to end. Which round it is means nothing to any body.
 pub type LoopBody<S> = extern "C" fn(round: u64, state: *mut S) -> u64;
 
@@ -170,6 +179,8 @@ pub trait Tables {
     fn now(&self) -> u64;
     /// A random number.
     fn random(&self) -> u32;
+    /// Remembers a step of the slow path, where [`Settings::program_log`] wants to know.
+    fn trace(&self, step: Step);
     /// Adds one to a metric.
     fn count(&self, metric: Metric);
     /// `ENDPOINT_BY_IFINDEX`.
