@@ -29,6 +29,7 @@ enum Left {
     Reflected = 6,
     Consumed = 7,
     Dropped = 8,
+    ToBridge = 9,
 }
 
 /// Carries the outcome out.
@@ -45,6 +46,11 @@ pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Prog
         Ok(Verdict::ToHost(ifindex)) => {
             packet.leave(Left::ToHost as u32, ifindex, 0);
             unmark(packet);
+            redirect(ifindex, BPF_F_INGRESS as u64)
+        }
+        Ok(Verdict::ToBridge(ifindex)) => {
+            packet.leave(Left::ToBridge as u32, ifindex, 0);
+            mark(packet);
             redirect(ifindex, BPF_F_INGRESS as u64)
         }
         Ok(Verdict::ToLoopback(ifindex)) => {

@@ -33,7 +33,7 @@ pub fn from_uplink(context: TcContext) -> i32 {
     run(context, Program::FromUplink, Hook::Ingress, path::from_uplink)
 }
 
-/// From the host to containers: egress of a gateway device.
+/// From the host to containers: egress of a gateway device, own or adopted.
 #[classifier]
 pub fn from_host(context: TcContext) -> i32 {
     run(context, Program::FromHost, Hook::Egress, path::from_host)
@@ -55,6 +55,12 @@ pub fn to_uplink(context: TcContext) -> i32 {
 #[classifier]
 pub fn to_container(context: TcContext) -> i32 {
     run(context, Program::ToContainer, Hook::Egress, path::to_container)
+}
+
+/// Everything that an adopted bridge hands up to the host: its ingress.
+#[classifier]
+pub fn to_host(context: TcContext) -> i32 {
+    run(context, Program::ToHost, Hook::Ingress, path::to_host)
 }
 
 /// Takes one packet its way.

@@ -18,6 +18,8 @@ pub enum CopiedTo {
     Endpoint(u32),
     /// Up into the host by this device.
     Host(u32),
+    /// Up into the host by this adopted bridge, marked.
+    Bridge(u32),
 }
 
 /// A packet in memory.
@@ -37,6 +39,8 @@ pub struct Frame {
     pub segment_size: u32,
     /// Its mark.
     pub mark: u32,
+    /// Whether it is the host's copy for itself of what it sent.
+    pub looped_back: bool,
     /// Copies made of it.
     pub copies: Vec<CopiedTo>,
     /// Whether it has no Ethernet header.
@@ -59,6 +63,7 @@ impl Frame {
             for_host: true,
             segment_size: 0,
             mark: 0,
+            looped_back: false,
             copies: Vec::new(),
             bare: false,
             route: None,
@@ -136,8 +141,8 @@ impl Packet for Frame {
         self.copies.push(CopiedTo::Endpoint(ifindex));
     }
 
-    fn copy_to_host(&mut self, ifindex: u32) {
-        self.copies.push(CopiedTo::Host(ifindex));
+    fn copy_to_host(&mut self, ifindex: u32, marked: bool) {
+        self.copies.push(if marked { CopiedTo::Bridge(ifindex) } else { CopiedTo::Host(ifindex) });
     }
 
     fn ifindex(&self) -> u32 {
@@ -167,6 +172,14 @@ impl Packet for Frame {
 
     fn mark(&self) -> u32 {
         self.mark
+    }
+
+    fn set_mark(&mut self, mark: u32) {
+        self.mark = mark;
+    }
+
+    fn is_looped_back(&self) -> bool {
+        self.looped_back
     }
 
     fn route(&self, _: &FlowKey, _: u32, _: bool) -> Result<Route, DropReason> {

@@ -31,7 +31,9 @@ pub(super) fn begin<P: Packet, T: Tables>(
     if parsed.fragment != Fragment::Whole {
         return Err(DropReason::Fragment);
     }
-    let translated = port.has(network_flags::MASQUERADE) && !tables.mutant(Mutant::MasqueradeSkipped);
+    let translated = port.has(network_flags::MASQUERADE)
+        && !port.network.is_routed(parsed.key.source.is_v4())
+        && !tables.mutant(Mutant::MasqueradeSkipped);
     may_leave(parsed, translated)?;
     let route = packet.route(&parsed.key.reverse(scope::UPLINK), port.network.gateway_ifindex, true)?;
     let uplink = tables.uplink(route.ifindex).ok_or(DropReason::NotAnUplink)?;

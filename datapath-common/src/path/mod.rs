@@ -1,6 +1,7 @@
 //! The way of a packet.
 //!
-//! One file per hook (`from_container`, `from_uplink`, `from_host`, `from_loopback`, `to_uplink`, `to_container`) and
+//! One file per hook (`from_container`, `from_uplink`, `from_host`, `from_loopback`, `to_uplink`, `to_container`,
+//! `to_host`) and
 //! one per stage they share. Everything is generic over the [`Packet`] and the [`Tables`], so the code that runs in
 //! the kernel is the code that the tests run natively. Every path ends in an [`Outcome`].
 
@@ -20,6 +21,7 @@ mod publish;
 mod route;
 mod slot;
 mod switch;
+mod to_host;
 mod to_uplink;
 
 pub use from_container::from_container;
@@ -28,6 +30,7 @@ pub use from_loopback::from_loopback;
 pub use from_uplink::from_uplink;
 pub use outcome::{Decision, Outcome, Packed, Verdict};
 pub use slot::{FlowSlot, UsageSlot};
+pub use to_host::to_host;
 pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
@@ -118,8 +121,8 @@ pub trait Packet {
     fn add_link_header(&mut self) -> Result<(), DropReason>;
     /// Sends a copy to an endpoint's host-side veth.
     fn copy_to_endpoint(&mut self, ifindex: u32);
-    /// Sends a copy up into the host, as received by this device.
-    fn copy_to_host(&mut self, ifindex: u32);
+    /// Sends a copy up into the host, as received by this device, with the mark or without.
+    fn copy_to_host(&mut self, ifindex: u32, marked: bool);
     /// The device the hook is on.
     fn ifindex(&self) -> u32;
     /// The device the packet entered this namespace by; 0 when it was made here.
@@ -137,6 +140,10 @@ pub trait Packet {
     fn segment_size(&self) -> u32;
     /// The mark that travels with the packet inside one namespace.
     fn mark(&self) -> u32;
+    /// Sets the mark.
+    fn set_mark(&mut self, mark: u32);
+    /// Whether the packet is the host's copy for itself of a group packet that it sent.
+    fn is_looped_back(&self) -> bool;
     /// Asks the host's routes where a packet goes that `answers` will answer and that came in by `ifindex`.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ pub enum Verdict {
     ToEndpoint(u32),
     /// Up into the host, as received by this gateway device.
     ToHost(u32),
+    /// Up into the host, as received by this adopted bridge. The mark stays on: the bridge's own program takes it off.
+    ToBridge(u32),
     /// Up into the host, as received by its loopback device.
     ToLoopback(u32),
     /// Out by this uplink, to the neighbour that the host's routes and neighbour table name.
@@ -55,15 +57,17 @@ impl Packed {
     #[inline(always)]
     #[must_use]
     pub const fn new(outcome: Outcome) -> Self {
+        // Numbered as the compiler numbers the outcomes, so that there is nothing to convert.
         let (kind, value) = match outcome {
             Ok(Verdict::Pass) => (0, 0),
             Ok(Verdict::ToEndpoint(ifindex)) => (1, ifindex),
             Ok(Verdict::ToHost(ifindex)) => (2, ifindex),
-            Ok(Verdict::ToLoopback(ifindex)) => (3, ifindex),
-            Ok(Verdict::ToUplink(ifindex)) => (4, ifindex),
-            Ok(Verdict::Reflected) => (5, 0),
-            Ok(Verdict::Consumed) => (6, 0),
-            Err(reason) => (7, reason as u32),
+            Ok(Verdict::ToBridge(ifindex)) => (3, ifindex),
+            Ok(Verdict::ToLoopback(ifindex)) => (4, ifindex),
+            Ok(Verdict::ToUplink(ifindex)) => (5, ifindex),
+            Ok(Verdict::Reflected) => (6, 0),
+            Ok(Verdict::Consumed) => (7, 0),
+            Err(reason) => (8, reason as u32),
         };
         Self(kind << 32 | value as u64)
     }
@@ -89,11 +93,12 @@ impl Packed {
             0 => Ok(Verdict::Pass),
             1 => Ok(Verdict::ToEndpoint(value)),
             2 => Ok(Verdict::ToHost(value)),
-            3 => Ok(Verdict::ToLoopback(value)),
-            4 => Ok(Verdict::ToUplink(value)),
-            5 => Ok(Verdict::Reflected),
-            6 => Ok(Verdict::Consumed),
-            7 => match DropReason::from_number(value) {
+            3 => Ok(Verdict::ToBridge(value)),
+            4 => Ok(Verdict::ToLoopback(value)),
+            5 => Ok(Verdict::ToUplink(value)),
+            6 => Ok(Verdict::Reflected),
+            7 => Ok(Verdict::Consumed),
+            8 => match DropReason::from_number(value) {
                 Some(reason) => Err(reason),
                 None => Err(DropReason::WriteFailed),
             },

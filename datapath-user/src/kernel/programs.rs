@@ -106,6 +106,7 @@ impl Hook {
         let (name, direction, place) = match program {
             Program::FromContainer => ("from_container", Ingress, Place::First),
             Program::ToContainer => ("to_container", Egress, Place::First),
+            Program::ToHost => ("to_host", Ingress, Place::First),
             Program::FromHost => ("from_host", Egress, Place::First),
             Program::FromUplink => ("from_uplink", Ingress, Place::Last),
             Program::ToUplink => ("to_uplink", Egress, Place::Last),

@@ -187,7 +187,7 @@ fn flags(network: &model::Network) -> u32 {
         (network.icc, network_flags::ICC),
         (network.internal, network_flags::INTERNAL),
         (network.masquerade, network_flags::MASQUERADE),
-        (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED),
+        (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED_IPV4 | network_flags::ROUTED_IPV6),
         (network.has_ipv4(), network_flags::IPV4),
         (network.has_ipv6(), network_flags::IPV6),
     ];
