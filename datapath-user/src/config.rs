@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use datapath_common::abi::Settings;
 use serde::Deserialize;
 
-use crate::kernel::Attach;
+use crate::kernel::{Attach, ProgramLog};
 
 /// Where the configuration is looked for; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/datapath/config.toml";
@@ -34,6 +34,8 @@ pub struct Overrides {
     pub attach: Option<Attach>,
     /// dockerd's socket, to follow it.
     pub docker: Option<PathBuf>,
+    /// What the programs log.
+    pub program_log: Option<ProgramLog>,
 }
 
 /// The configuration of a daemon.
@@ -69,6 +71,7 @@ struct File {
     uplinks: Vec<String>,
     attach: Option<Attach>,
     docker: Option<FollowDocker>,
+    program_log: Option<ProgramLog>,
     mark: Option<u32>,
     flow_capacity: Option<u32>,
     flow_quota: Option<u32>,
@@ -145,7 +148,8 @@ impl Config {
     }
 
     fn combine(file: File, overrides: &Overrides) -> Result<Self> {
-        let settings = settings(&file)?;
+        let program_log = overrides.program_log.or(file.program_log).unwrap_or_default();
+        let settings = Settings { program_log: program_log.setting(), ..settings(&file)? };
         let choose = |chosen: &Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             chosen.clone().or(file).unwrap_or_else(|| PathBuf::from(default))
         };
@@ -230,10 +234,13 @@ mod tests {
 
     #[test]
     fn file_and_command_line() {
-        let config =
-            config("pin_dir = \"/other\"\nuplinks = [\"eth0\"]\nattach = \"clsact\"\nflow_quota = 7").expect("valid");
+        let config = config(
+            "pin_dir = \"/other\"\nuplinks = [\"eth0\"]\nattach = \"clsact\"\nflow_quota = 7\nprogram_log = \"debug\"",
+        )
+        .expect("valid");
         assert_eq!(config.pin_dir, Path::new("/pins"));
         assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
+        assert_eq!(config.settings.program_log, ProgramLog::Debug.setting());
         assert_eq!((config.uplinks, config.settings.flow_quota), (vec!["eth0".to_owned()], 7));
     }
 
@@ -257,6 +264,7 @@ mod tests {
             "flood_rate = 0",
             "profile = \"x\"",
             "attach = \"x\"",
+            "program_log = \"info\"",
             "socket = \"\"",
             "[timeouts]\nudp = 0",
             "[timeouts]\nx = 1",

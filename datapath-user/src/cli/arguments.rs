@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::complete;
 use crate::config::{DOCKER_SOCKET, Overrides};
-use crate::kernel::Attach;
+use crate::kernel::{Attach, ProgramLog};
 use crate::model::{GatewayMode, Mac};
 
 /// Container networks in eBPF: switched, isolated, translated and published without bridge, iptables or proxies
@@ -112,6 +112,9 @@ pub struct DaemonArguments {
     /// How to attach programs: auto, tcx or clsact
     #[arg(long)]
     pub attach: Option<Attach>,
+    /// Log what the programs do on their slow path: debug (of dropped packets) or trace (of all) [default: off]
+    #[arg(long, value_name = "LEVEL")]
+    pub program_log: Option<ProgramLog>,
     /// Guard uplinks with XDP
     #[arg(long, value_enum, default_value_t = Xdp::Off)]
     pub xdp: Xdp,
@@ -151,6 +154,7 @@ impl DaemonArguments {
             uplinks: self.uplinks.clone(),
             attach: self.attach,
             docker: self.docker.clone(),
+            program_log: self.program_log,
         }
     }
 }

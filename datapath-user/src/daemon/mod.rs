@@ -14,6 +14,8 @@ use tokio::sync::{Mutex, broadcast, watch};
 
 pub use cleanup::cleanup;
 
+use datapath_common::abi::program_log;
+
 use crate::api::{self, App};
 use crate::config::Config;
 use crate::docker;
@@ -47,6 +49,9 @@ pub async fn run(config: Config) -> Result<()> {
     tokio::spawn(tasks::follow(app.clone(), watch, inventory));
     tokio::spawn(tasks::sweep(app.readers.clone()));
     tokio::spawn(tasks::report_drops(app.readers.clone(), app.events.clone()));
+    if config.settings.program_log != program_log::OFF {
+        tokio::spawn(tasks::carry_program_log(app.readers.clone()));
+    }
     let server = tokio::spawn(api::serve(listener, group, app.clone()));
     eprintln!("ready");
     if let Err(error) = notify::systemd("READY=1") {

@@ -118,3 +118,11 @@ pub async fn report_drops(readers: Readers, listeners: broadcast::Sender<Arc<Eve
         let _ = listeners.send(Arc::new(shown));
     }
 }
+
+/// Carries on what the programs log.
+pub async fn carry_program_log(readers: Readers) {
+    let carried = async { readers.kernel.datapath.program_log()?.forward().await };
+    if let Err(error) = carried.await {
+        tracing::error!("what the programs log is lost: {error:#}");
+    }
+}

@@ -23,6 +23,7 @@ mod open_tests;
 pub mod pins;
 pub mod port_owner;
 pub mod probes;
+pub mod program_log;
 pub mod programs;
 pub mod reservation;
 pub mod reserved_ports;
@@ -34,5 +35,6 @@ pub mod tables;
 pub mod tcx;
 
 pub use cleanup::remove_everything;
+pub use program_log::ProgramLog;
 pub use programs::{Attach, Datapath, Mode, Options};
 pub use tables::Tables;

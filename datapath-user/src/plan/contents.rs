@@ -188,7 +188,11 @@ fn flags(network: &model::Network) -> u32 {
         (network.icc, network_flags::ICC),
         (network.internal, network_flags::INTERNAL),
         (network.masquerade, network_flags::MASQUERADE),
-        (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED),
+        (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED_IPV4),
+        (network.gateway_mode_ipv6 == GatewayMode::Routed, network_flags::ROUTED_IPV6),
+        (network.gateway_mode == GatewayMode::NatUnprotected, network_flags::OPEN_IPV4),
+        (network.gateway_mode_ipv6 == GatewayMode::NatUnprotected, network_flags::OPEN_IPV6),
+        (network.docker.is_some(), network_flags::ADOPTED),
         (network.has_ipv4(), network_flags::IPV4),
         (network.has_ipv6(), network_flags::IPV6),
     ];
