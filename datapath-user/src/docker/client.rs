@@ -83,9 +83,7 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, bolla
 
 fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
     use bollard::errors::Error::DockerResponseServerError;
-    let gone = |error: &Error| {
-        matches!(error.downcast_ref(), Some(DockerResponseServerError { status_code: 404, .. }))
-    };
+    let gone = |error: &Error| matches!(error.downcast_ref(), Some(DockerResponseServerError { status_code: 404, .. }));
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if gone(&error) => Ok(None),

@@ -113,5 +113,5 @@ fn aliases(id: &str, all: &[String]) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "container_tests.rs"]
+#[path = "tests/container.rs"]
 mod tests;

@@ -14,9 +14,8 @@ use crate::model::DockerNetwork;
 /// by the first endpoint with an IPv4 gateway; as their networks all have IPv4 and IPv6 then follows the endpoint that has
 /// both, the outcome is the same. Internal networks come last there and are never published through: left out.
 pub fn ways_out<'a>(joined: impl Iterator<Item = (&'a Joined, &'a DockerNetwork)>) -> Option<(Way<'a>, Way<'a>)> {
-    let mut candidates: Vec<_> = joined
-        .filter(|(joined, network)| !network.internal && (joined.gateway_ipv4 || joined.gateway_ipv6))
-        .collect();
+    let mut candidates: Vec<_> =
+        joined.filter(|(joined, network)| !network.internal && (joined.gateway_ipv4 || joined.gateway_ipv6)).collect();
     candidates.sort_by_key(|(joined, network)| {
         (Reverse(joined.priority), !(joined.gateway_ipv4 && joined.gateway_ipv6), network.name.as_str())
     });
@@ -24,10 +23,7 @@ pub fn ways_out<'a>(joined: impl Iterator<Item = (&'a Joined, &'a DockerNetwork)
     let ipv6 = candidates.iter().find(|(joined, _)| joined.gateway_ipv6);
     // Without a gateway of a version, that version's host addresses lead to the other's (what docker-proxy does).
     let (ipv4, ipv6) = (ipv4.or(ipv6)?.1, ipv6.or(ipv4)?.1);
-    Some((
-        Way { network: &ipv4.id, mode: ipv4.gateway_mode },
-        Way { network: &ipv6.id, mode: ipv6.gateway_mode_ipv6 },
-    ))
+    Some((Way { network: &ipv4.id, mode: ipv4.gateway_mode }, Way { network: &ipv6.id, mode: ipv6.gateway_mode_ipv6 }))
 }
 
 #[cfg(test)]

@@ -56,9 +56,10 @@ impl Known {
 
     /// All of it.
     pub fn inventory(&self) -> Inventory {
-        let endpoints = self.networks.values().flat_map(|members| {
-            members.attached.iter().map(|attached| self.endpoint(&members.network.id, attached))
-        });
+        let endpoints = self
+            .networks
+            .values()
+            .flat_map(|members| members.attached.iter().map(|attached| self.endpoint(&members.network.id, attached)));
         let ports = self.containers.iter().flat_map(|(id, container)| {
             let Some((ipv4, ipv6)) = ways_out(container.joined.iter().filter_map(|joined| {
                 let network = self.joined_network(&joined.network, &joined.endpoint)?;
@@ -118,3 +119,7 @@ fn learn<T: PartialEq>(all: &mut BTreeMap<String, T>, id: &str, now: Option<T>) 
     }
     true
 }
+
+#[cfg(test)]
+#[path = "tests/known.rs"]
+mod tests;

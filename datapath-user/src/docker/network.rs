@@ -157,5 +157,5 @@ fn attached(container: &str, from: &EndpointResource, causes: &mut Vec<String>) 
 }
 
 #[cfg(test)]
-#[path = "network_tests.rs"]
+#[path = "tests/network.rs"]
 mod tests;

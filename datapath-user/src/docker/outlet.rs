@@ -115,7 +115,8 @@ impl Outlet {
 
     /// A container could not be fetched.
     pub fn container_failed(&mut self, id: &str, error: &anyhow::Error) {
-        let cause = format!("dockerd does not say what it publishes: {error:#}; it stays as listed, and is asked for again");
+        let cause =
+            format!("dockerd does not say what it publishes: {error:#}; it stays as listed, and is asked for again");
         self.complaints.report(&self.known.describe_container(id), vec![cause]);
     }
 }

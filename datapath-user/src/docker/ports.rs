@@ -142,5 +142,5 @@ fn in_rows(container: &str, single: BTreeSet<Single<'_>>) -> Vec<DockerPort> {
 }
 
 #[cfg(test)]
-#[path = "ports_tests.rs"]
+#[path = "tests/ports.rs"]
 mod tests;

@@ -79,10 +79,14 @@ impl<'a> Session<'a> {
                 () = sleep_until(alarm) => { self.wake(); Ok(()) }
             };
             // All that is there already, before the inventory is made once.
-            while outcome.is_ok() && let Some(event) = events.next().now_or_never() {
+            while outcome.is_ok()
+                && let Some(event) = events.next().now_or_never()
+            {
                 outcome = self.hear(event);
             }
-            while outcome.is_ok() && let Some(answer) = self.fetches.next().now_or_never() {
+            while outcome.is_ok()
+                && let Some(answer) = self.fetches.next().now_or_never()
+            {
                 outcome = self.take(answer);
             }
             if self.heard {

@@ -76,7 +76,8 @@ mod tests {
     use super::*;
 
     fn read(configs: &str, ipv6: bool) -> (String, Vec<String>) {
-        let json = format!(r#"{{"EnableIPv6":{ipv6},"IPAM":{{"Driver":"default","Options":{{}},"Config":{configs}}}}}"#);
+        let json =
+            format!(r#"{{"EnableIPv6":{ipv6},"IPAM":{{"Driver":"default","Options":{{}},"Config":{configs}}}}}"#);
         let mut causes = Vec::new();
         let found = subnets(&serde_json::from_str(&json).expect("a network"), &mut causes);
         (found.iter().map(|(subnet, gateway)| format!("{subnet} {gateway}")).collect::<Vec<_>>().join(", "), causes)
