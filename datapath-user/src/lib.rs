@@ -10,7 +10,6 @@ pub mod config;
 pub mod daemon;
 pub mod docker;
 pub mod doctor;
-
 pub mod engine;
 pub mod kernel;
 pub mod model;

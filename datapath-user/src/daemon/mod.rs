@@ -19,7 +19,7 @@ use datapath_common::abi::program_log;
 use crate::api::{self, App};
 use crate::config::Config;
 use crate::docker;
-use crate::engine::{self, Docker, InventoryReceiver, Locks};
+use crate::engine::{self, Docker, Locks};
 use crate::kernel::netlink::Watch;
 
 /// Events that a slow reader may be behind before it loses some.
@@ -35,8 +35,8 @@ pub async fn run(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let watch = Watch::open()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pins = %config.pin_dir.display(), "loading the programs");
-    let inventory = config.docker.clone().map(follow_docker);
-    let docker = inventory.clone().map(Docker::new);
+    let docker = config.docker.clone().map(follow_docker);
+    let inventory = docker.as_ref().map(Docker::inventory);
     let engine = engine::start(config.clone(), docker).await?;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let app = App {
@@ -72,8 +72,9 @@ pub async fn run(config: Config) -> Result<()> {
 }
 
 /// Begins to follow dockerd.
-fn follow_docker(socket: PathBuf) -> InventoryReceiver {
-    let (sender, inventory) = watch::channel(None);
-    tokio::spawn(docker::follow(socket, sender));
-    inventory
+fn follow_docker(socket: PathBuf) -> Docker {
+    let (inventory_sender, inventory) = watch::channel(None);
+    let (status_sender, status) = watch::channel(docker::Status::default());
+    tokio::spawn(docker::follow(socket, inventory_sender, status_sender));
+    Docker::new(inventory, status)
 }

@@ -87,9 +87,7 @@ impl Engine {
                 continue;
             };
             let far = gateway.far_ifindex;
-            if !there(gateway.ifindex, &network.device())
-                || far.is_some_and(|far| !there(far, &network.far_device()))
-            {
+            if !there(gateway.ifindex, &network.device()) || far.is_some_and(|far| !there(far, &network.far_device())) {
                 tracing::warn!(network = network.name, "the gateway device is gone: made again");
                 lost.push(network.id);
                 continue;
@@ -135,7 +133,8 @@ impl Engine {
 
     /// An uplink is in the map exactly while it carries our programs: nothing is sent where they are not.
     fn follow_uplinks(&mut self, view: &View) -> Result<()> {
-        let uplinks = view.uplinks(&self.config.uplinks, |link| self.docker.as_ref().is_some_and(|docker| docker.is_bridge(link)));
+        let uplinks = view
+            .uplinks(&self.config.uplinks, |link| self.docker.as_ref().is_some_and(|docker| docker.is_bridge(link)));
         let present: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
         let datapath = Arc::clone(&self.kernel.datapath);
         let mut failed = None;

@@ -13,6 +13,7 @@ mod start;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
+use tokio::sync::watch;
 
 pub use docker::{Docker, InventoryReceiver};
 pub use failure::Failure;
@@ -23,6 +24,7 @@ pub use start::start;
 
 use crate::apply::{self, Actual, Kernel, Namespaces, port_set};
 use crate::config::Config;
+use crate::docker as dockerd;
 use crate::kernel::netlink::UplinkInterface;
 use crate::model::{Host, Model};
 use crate::store::{State, Store};
@@ -49,6 +51,8 @@ pub struct Readers {
     snapshot: Arc<RwLock<Arc<Snapshot>>>,
     /// Programs and maps.
     pub kernel: Kernel,
+    /// How it stands with dockerd, where it is followed.
+    pub docker: Option<watch::Receiver<dockerd::Status>>,
 }
 
 impl Readers {
@@ -118,6 +122,7 @@ impl Engine {
             devices: self.actual.devices.clone(),
             uplinks: self.uplinks.clone(),
             config: self.config.clone(),
+            docker_problems: self.docker.iter().flat_map(|d| d.problems().iter().cloned()).collect(),
         }
     }
 }

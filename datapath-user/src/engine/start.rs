@@ -45,9 +45,13 @@ pub async fn start(config: Config, docker: Option<Docker>) -> Result<Engine> {
         devices: Devices::default(),
         uplinks: Vec::new(),
         config: config.clone(),
+        docker_problems: Vec::new(),
     };
-    let readers = Readers { snapshot: Arc::new(RwLock::new(Arc::new(snapshot))), kernel: kernel.clone() };
-    let guarded = kernel.datapath.tables().uplinks()?.into_keys().collect::<BTreeSet<_>>();
+    let readers = Readers {
+        snapshot: Arc::new(RwLock::new(Arc::new(snapshot))),
+        kernel: kernel.clone(),
+        docker: docker.as_ref().map(Docker::status),
+    };
     let actual = Actual { contents, ..Actual::default() };
     let mut engine = Engine {
         host: view.host(),
@@ -61,12 +65,12 @@ pub async fn start(config: Config, docker: Option<Docker>) -> Result<Engine> {
         docker,
         readers,
     };
-    engine.adopt(&view, guarded).await?;
+    engine.adopt(&view).await?;
     Ok(engine)
 }
 
 impl Engine {
-    async fn adopt(&mut self, view: &View, guarded: BTreeSet<u32>) -> Result<()> {
+    async fn adopt(&mut self, view: &View) -> Result<()> {
         let loopback = view.loopback().context("this network namespace has no loopback device")?;
         self.remember_sysctls()?;
         self.adopt_devices(view).await?;
@@ -82,36 +86,8 @@ impl Engine {
         self.update_reserved_ports()?;
         self.kernel.datapath.attach(Program::FromLoopback, loopback)?;
         self.resync(true).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-        self.end_old_uplinks(&guarded)?;
-        self.release_strangers(loopback).await?;
+        self.release_strangers(&View::read(&self.kernel.netlink).await?).await?;
         self.readers.publish(self.take_snapshot());
-        Ok(())
-    }
-
-    /// Uplinks of an earlier daemon that are none now.
-    fn end_old_uplinks(&self, guarded: &BTreeSet<u32>) -> Result<()> {
-        for ifindex in guarded.difference(&self.guarded) {
-            self.kernel.datapath.detach(Program::FromUplink, *ifindex)?;
-            self.kernel.datapath.detach(Program::ToUplink, *ifindex)?;
-        }
-        Ok(())
-    }
-
-    /// Takes programs off devices that are none of ours now, such as bridges of dockerd's that are not followed any more.
-    async fn release_strangers(&self, loopback: u32) -> Result<()> {
-        let devices = &self.actual.devices;
-        let wanted = |ifindex: u32| {
-            ifindex == loopback
-                || self.guarded.contains(&ifindex)
-                || self.docker.as_ref().is_some_and(|docker| docker.guards(ifindex))
-                || devices.ports.values().any(|port| port.ifindex == ifindex)
-                || devices.gateways.values().any(|g| g.ifindex == ifindex || g.far_ifindex == Some(ifindex))
-        };
-        for (program, ifindex) in self.kernel.datapath.attached(&self.kernel.netlink).await? {
-            if !wanted(ifindex) {
-                self.kernel.datapath.detach(program, ifindex)?;
-            }
-        }
         Ok(())
     }
 

@@ -111,7 +111,6 @@ impl Hook {
             Program::FromUplink => ("from_uplink", Ingress, Place::Last),
             Program::ToUplink => ("to_uplink", Egress, Place::Last),
             Program::FromLoopback => ("from_loopback", Egress, Place::Last),
-            Program::ToHost => ("to_host", Ingress, Place::First),
         };
         Self { name, direction, place }
     }

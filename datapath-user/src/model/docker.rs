@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::allocate::overlap;
 use super::publication::describe_host;
 use super::{
-    DockerEndpoint, DockerNetwork, DockerPort, Endpoint, GatewayMode, Host, Inventory, Mac, Model, Network, Publication,
-    Refusal, check_name,
+    DockerEndpoint, DockerNetwork, DockerPort, Endpoint, GatewayMode, Host, Inventory, Mac, Model, Network,
+    Publication, Refusal, check_name,
 };
 
 /// That a network is dockerd's.
@@ -186,7 +186,8 @@ impl Model {
 
     /// dockerd's name where it is one of ours too and free, else that of the bridge.
     fn docker_network_name(&self, wanted: &DockerNetwork) -> String {
-        let free = |name: &str| self.networks.get(name).is_none_or(|n| n.docker.as_ref().is_some_and(|d| d.id == wanted.id));
+        let free =
+            |name: &str| self.networks.get(name).is_none_or(|n| n.docker.as_ref().is_some_and(|d| d.id == wanted.id));
         if check_name("network", &wanted.name).is_ok() && free(&wanted.name) {
             return wanted.name.clone();
         }
@@ -196,7 +197,8 @@ impl Model {
     /// No address may be on two networks, nor on a network and an interface of the host.
     fn check_docker_subnets(&self, wanted: &DockerNetwork, host: &Host) -> Result<(), Refusal> {
         let others = self.networks.values().filter(|n| n.docker.as_ref().is_none_or(|docker| docker.id != wanted.id));
-        let taken = others.flat_map(|network| network.subnets.iter().map(move |s| (*s, format!("network {}", network.name))));
+        let taken =
+            others.flat_map(|network| network.subnets.iter().map(move |s| (*s, format!("network {}", network.name))));
         let local = host.addresses.iter().filter(|(_, interface)| *interface != wanted.bridge);
         let local = local.map(|(address, interface)| (address.trunc(), format!("{interface} of this host")));
         for (theirs, owner) in taken.chain(local) {
@@ -242,7 +244,8 @@ impl Model {
         now: &str,
     ) -> Result<(), Refusal> {
         let name = self.docker_endpoint_name(wanted);
-        let known = self.endpoints.values_mut().find(|e| e.docker.as_ref().is_some_and(|docker| docker.id == wanted.id));
+        let known =
+            self.endpoints.values_mut().find(|e| e.docker.as_ref().is_some_and(|docker| docker.id == wanted.id));
         if let Some(known) = known {
             known.name = name;
             known.aliases.clone_from(&wanted.aliases);

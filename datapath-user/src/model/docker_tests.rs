@@ -105,7 +105,10 @@ fn what_dockerd_has_is_followed_and_forgotten() {
     let web = model.endpoints_named("web2")[0].clone();
     assert_eq!((web.device().as_str(), web.netns.as_str()), ("veth102", "container:caaaaaaaaaaa"));
     let published = model.publications.values().find(|p| p.docker.is_some()).expect("published").clone();
-    assert_eq!((published.describe(), published.target.expect("leads there").index), ("8080/tcp".to_owned(), web.index));
+    assert_eq!(
+        (published.describe(), published.target.expect("leads there").index),
+        ("8080/tcp".to_owned(), web.index)
+    );
     let again = model.clone();
     follow(&mut model, &inventory);
     assert_eq!(model, again, "nothing has changed");

@@ -6,6 +6,8 @@
 mod allocate;
 mod counters;
 mod docker;
+#[cfg(test)]
+mod docker_tests;
 mod endpoint;
 mod inventory;
 mod mac;
@@ -15,8 +17,6 @@ mod port_spec;
 mod ports;
 mod publication;
 mod refusal;
-#[cfg(test)]
-mod docker_tests;
 #[cfg(test)]
 mod tests;
 

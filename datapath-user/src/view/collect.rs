@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use datapath_common::abi::ABI_VERSION;
 
-use super::{Endpoint, Fill, Flow, Names, Network, Port, PortState, Status, Uplink};
+use super::{Docker, Endpoint, Fill, Flow, Names, Network, Port, PortState, Status, Uplink};
 use crate::engine::{Readers, Snapshot};
 use crate::kernel::{Tables, probes};
 use crate::model;
@@ -120,6 +120,7 @@ pub fn status(readers: &Readers, started: &str) -> Result<Status> {
         attach: datapath.mode().to_string(),
         state_dir: snapshot.config.state_dir.display().to_string(),
         pin_dir: snapshot.config.pin_dir.display().to_string(),
+        docker: docker(readers, &snapshot),
         uplinks: snapshot.uplinks.iter().map(uplink).collect(),
         networks: count(snapshot.model.networks.len()),
         endpoints: count(snapshot.model.endpoints.len()),
@@ -129,6 +130,12 @@ pub fn status(readers: &Readers, started: &str) -> Result<Status> {
         drops: drops.into_iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
         metrics: metrics.into_iter().map(|(_, name, count)| (name.to_owned(), count)).collect(),
     })
+}
+
+fn docker(readers: &Readers, snapshot: &Snapshot) -> Option<Docker> {
+    let socket = snapshot.config.docker.as_ref()?.display().to_string();
+    let connection = readers.docker.as_ref()?.borrow().clone();
+    Some(Docker { socket, connection, problems: snapshot.docker_problems.clone() })
 }
 
 fn uplink(uplink: &crate::kernel::netlink::UplinkInterface) -> Uplink {

@@ -13,6 +13,7 @@ pub use collect::{endpoint, flows, network, port, ports, status};
 pub use event::{Event, EventKind, Names};
 pub use flow::Flow;
 
+use crate::docker;
 use crate::kernel::probes::Features;
 use crate::model::{GatewayMode, Mac, NetnsIdentity};
 
@@ -151,6 +152,18 @@ pub struct Fill {
     pub capacity: u64,
 }
 
+/// How it stands with dockerd.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Docker {
+    /// dockerd's socket.
+    pub socket: String,
+    /// What its connection is like.
+    #[serde(flatten)]
+    pub connection: docker::Status,
+    /// Which of its networks, containers and ports are not followed, and why.
+    pub problems: Vec<String>,
+}
+
 /// `status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -172,6 +185,8 @@ pub struct Status {
     pub state_dir: String,
     /// Where maps and links are pinned.
     pub pin_dir: String,
+    /// dockerd, where it is followed.
+    pub docker: Option<Docker>,
     /// Uplinks.
     pub uplinks: Vec<Uplink>,
     /// How many networks.

@@ -35,9 +35,9 @@ impl Guards {
         self.bridges.contains_key(&ifindex)
     }
 
-    /// Whether this device is one of the bridges or their ports.
-    pub fn has(&self, ifindex: u32) -> bool {
-        self.is_bridge(ifindex) || self.ports.contains_key(&ifindex)
+    /// The bridges and their ports, by ifindex.
+    pub fn devices(&self) -> (Vec<u32>, Vec<u32>) {
+        (self.bridges.keys().copied().collect(), self.ports.keys().copied().collect())
     }
 
     /// Follows the devices: programs on the bridges of these names and on all their ports. `expected` tells whether
@@ -80,7 +80,9 @@ impl Guards {
 
     fn follow_bridges(&mut self, kernel: &Kernel, view: &View, names: &BTreeSet<String>) {
         let wanted = |link: &Link| names.contains(&link.name) && link.kind.as_deref() == Some("bridge");
-        for link in view.links.iter().filter(|link| wanted(link) && !self.bridges.contains_key(&link.index)).collect::<Vec<_>>() {
+        for link in
+            view.links.iter().filter(|link| wanted(link) && !self.bridges.contains_key(&link.index)).collect::<Vec<_>>()
+        {
             match guard_bridge(kernel, link.index) {
                 Ok(()) => drop(self.bridges.insert(link.index, link.name.clone())),
                 Err(error) => tracing::warn!(bridge = link.name, "Docker's bridge cannot be taken over: {error:#}"),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::host::View;
 use super::{Engine, Failure};
 use crate::apply::{Kernel, Namespaces};
+use crate::docker;
 use crate::kernel::netlink::Link;
 use crate::model::{Bridges, Endpoint, Inventory, Model};
 use guards::Guards;
@@ -22,6 +23,7 @@ pub type InventoryReceiver = watch::Receiver<Option<Arc<Inventory>>>;
 #[derive(Debug)]
 pub struct Docker {
     inventory: InventoryReceiver,
+    status: watch::Receiver<docker::Status>,
     guards: Guards,
     /// What was followed last, completely.
     followed: Option<(Arc<Inventory>, Bridges)>,
@@ -32,10 +34,23 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Follows what comes by `inventory`.
+    /// Follows what comes by `inventory`; `status` tells how it stands with dockerd.
     #[must_use]
-    pub fn new(inventory: InventoryReceiver) -> Self {
-        Self { inventory, guards: Guards::default(), followed: None, problems: BTreeSet::new(), waiting: false }
+    pub fn new(inventory: InventoryReceiver, status: watch::Receiver<docker::Status>) -> Self {
+        let (guards, problems) = (Guards::default(), BTreeSet::new());
+        Self { inventory, status, guards, followed: None, problems, waiting: false }
+    }
+
+    /// What dockerd has, as it changes.
+    #[must_use]
+    pub fn inventory(&self) -> InventoryReceiver {
+        self.inventory.clone()
+    }
+
+    /// How it stands with dockerd.
+    #[must_use]
+    pub(super) fn status(&self) -> watch::Receiver<docker::Status> {
+        self.status.clone()
     }
 
     /// Why some of dockerd's networks, containers or ports are not followed.
@@ -49,9 +64,9 @@ impl Docker {
         self.guards.is_bridge(link.index) || (link.kind.as_deref() == Some("bridge") && is_default_name(&link.name))
     }
 
-    /// Whether this device carries programs for dockerd.
-    pub(super) fn guards(&self, ifindex: u32) -> bool {
-        self.guards.has(ifindex)
+    /// Bridges and their ports that carry our programs, by ifindex.
+    pub(super) fn guarded(&self) -> (Vec<u32>, Vec<u32>) {
+        self.guards.devices()
     }
 
     /// Guards the devices, and says which there are.
@@ -82,12 +97,14 @@ impl Docker {
         self.guards.follow(kernel, view, &names, expected).await
     }
 
-    /// Logs what is new among the problems.
-    fn report(&mut self, problems: BTreeSet<String>) {
+    /// Logs what is new among the problems; whether they have changed.
+    fn report(&mut self, problems: BTreeSet<String>) -> bool {
         for problem in problems.difference(&self.problems) {
             tracing::warn!("{problem}");
         }
+        let changed = problems != self.problems;
         self.problems = problems;
+        changed
     }
 }
 
@@ -121,7 +138,9 @@ impl Engine {
         let unfollowed = next.follow_docker(&inventory, &bridges, &self.host, &now)?;
         docker.waiting = unfollowed.waiting;
         let complete = unfollowed.problems.is_empty();
-        docker.report(unfollowed.problems);
+        if docker.report(unfollowed.problems) {
+            self.readers.publish(self.take_snapshot());
+        }
         let gone = self.become_docker(next).await?;
         if let Some(docker) = self.docker.as_mut().filter(|_| complete) {
             docker.followed = Some((inventory, bridges));
@@ -146,7 +165,12 @@ impl Engine {
             tracing::info!(endpoint = endpoint.name, network = endpoint.network, "container left");
         }
         for endpoint in &come {
-            tracing::info!(endpoint = endpoint.name, network = endpoint.network, device = endpoint.device(), "container joined");
+            tracing::info!(
+                endpoint = endpoint.name,
+                network = endpoint.network,
+                device = endpoint.device(),
+                "container joined"
+            );
         }
         Ok(gone)
     }
