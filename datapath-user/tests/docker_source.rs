@@ -143,7 +143,7 @@ async fn the_endpoint_is_known_before_the_container_answers() {
 async fn containers_that_do_not_answer_delay_no_network() {
     let (dockerd, mut source) = with_app().await;
     for n in 0..40 {
-        let name = format!("hung{n}");
+        let name = format!("hung{n}n");
         let mut world = dockerd.world();
         world.faults.insert(format!("/containers/{}/json", id(&name)), Fault::Block);
         drop(world);
@@ -162,7 +162,7 @@ async fn from_the_event_to_the_inventory() {
     let (dockerd, mut source) = with_app().await;
     let mut took = Vec::new();
     for n in 0..50 {
-        let name = format!("web{n}");
+        let name = format!("web{n}n");
         dockerd.world().join(&name, "app");
         dockerd.network_event("connect", "app", &name);
         took.push(source.until("the endpoint", |inventory| inventory.endpoints.len() == n + 1).await);

@@ -258,7 +258,8 @@ fn events(mut shared: Shared, query: &str) -> Body {
         loop {
             let events: Vec<_> = {
                 let mut world = shared.world.lock().expect("no test panicked");
-                let news = world.events.split_off(next.min(world.events.len()));
+                let from = next.min(world.events.len());
+                let news = world.events.split_off(from);
                 world
                     .events
                     .extend(news.iter().filter(|(_, line)| serde_json::from_str::<Value>(line).is_ok()).cloned());
