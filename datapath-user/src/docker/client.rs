@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Error, Result, bail};
 use bollard::models::{ContainerInspectResponse, ContainerSummary, EventMessage, NetworkInspect};
 use bollard::query_parameters::{EventsOptionsBuilder, ListNetworksOptionsBuilder};
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use futures::{Stream, StreamExt};
+use hyper::Uri;
 use tokio::time::timeout;
 
 /// How long one object may take. A container's inspection waits while dockerd holds the container's lock.
@@ -35,8 +36,11 @@ impl Client {
         let Some(path) = socket.to_str() else { bail!("the path of the socket is not UTF-8; choose another") };
         let docker = Docker::connect_with_unix(path, LIST_TIMEOUT.as_secs(), API_DEFAULT_VERSION)?;
         let docker = within(LIST_TIMEOUT, docker.negotiate_version()).await?;
+        let api_version = docker.client_version().to_string();
+        let prefix = format!("/v{api_version}");
+        let docker = docker.with_request_modifier(move |request| versioned(request, &prefix));
         let version = within(LIST_TIMEOUT, docker.version()).await?.version.unwrap_or_default();
-        Ok(Self { api_version: docker.client_version().to_string(), version, docker })
+        Ok(Self { docker, version, api_version })
     }
 
     /// Events of containers and networks from now on. Ends when dockerd does.
@@ -71,6 +75,21 @@ impl Client {
     pub async fn container(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
         unless_gone(within(OBJECT_TIMEOUT, self.docker.inspect_container(id, None)).await)
     }
+}
+
+/// Asks for a version of the API. The crate negotiates one, but 0.21 then loses it on the way to the request (its `uri.rs`
+/// joins an absolute path), and dockerd answers in its newest, whatever that is.
+fn versioned(mut request: BollardRequest, prefix: &str) -> BollardRequest {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if !path.starts_with(prefix) {
+        let path = format!("{prefix}{path}").parse().ok();
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = path.or(parts.path_and_query);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
 }
 
 /// The time limit of the crate ends with the header of an answer, this one with the answer.
