@@ -13,6 +13,8 @@ use futures::{Stream, StreamExt};
 use hyper::Uri;
 use tokio::time::timeout;
 
+use super::fetch::Fetched;
+
 /// How long one object may take. A container's inspection waits while dockerd holds the container's lock.
 const OBJECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a list, or a dockerd that is still starting, may take.
@@ -49,7 +51,7 @@ impl Client {
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let types = HashMap::from([("type", vec!["container", "network"])]);
         let options = EventsOptionsBuilder::new().since(&since).filters(&types).build();
-        self.docker.events(Some(options)).map(|event| event.context("the stream of events broke"))
+        self.docker.events(Some(options)).map(|event| event.map_err(cause).context("the stream of events broke"))
     }
 
     /// Ids of all networks of the bridge driver.
@@ -67,12 +69,12 @@ impl Client {
     }
 
     /// A network; none: it is gone.
-    pub async fn network(&self, id: &str) -> Result<Option<NetworkInspect>> {
+    pub async fn network(&self, id: &str) -> Fetched<NetworkInspect> {
         unless_gone(within(OBJECT_TIMEOUT, self.docker.inspect_network(id, None)).await)
     }
 
     /// A container; none: it is gone.
-    pub async fn container(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
+    pub async fn container(&self, id: &str) -> Fetched<ContainerInspectResponse> {
         unless_gone(within(OBJECT_TIMEOUT, self.docker.inspect_container(id, None)).await)
     }
 }
@@ -95,16 +97,23 @@ fn versioned(mut request: BollardRequest, prefix: &str) -> BollardRequest {
 /// The time limit of the crate ends with the header of an answer, this one with the answer.
 async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, bollard::errors::Error>>) -> Result<T> {
     match timeout(limit, answer).await {
-        Ok(answer) => Ok(answer?),
+        Ok(answer) => answer.map_err(cause),
         Err(_) => bail!("there is no answer within {} s", limit.as_secs()),
     }
 }
 
-fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
+/// What dockerd refused with; else the innermost cause, as the layers around a refused connection say nothing more.
+fn cause(error: bollard::errors::Error) -> Error {
+    let refused = matches!(error, bollard::errors::Error::DockerResponseServerError { .. });
+    let error = Error::from(error);
+    if refused { error } else { Error::msg(error.root_cause().to_string()) }
+}
+
+fn unless_gone<T>(answer: Result<T>) -> Fetched<T> {
     use bollard::errors::Error::DockerResponseServerError;
     let gone = |error: &Error| matches!(error.downcast_ref(), Some(DockerResponseServerError { status_code: 404, .. }));
     match answer {
-        Ok(answer) => Ok(Some(answer)),
+        Ok(answer) => Ok(Some(Box::new(answer))),
         Err(error) if gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
