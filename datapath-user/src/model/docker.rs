@@ -330,7 +330,11 @@ impl Model {
             return Ok(());
         }
         let DockerPort { container, host_ip, host, target, protocol, .. } = wanted.port;
-        if let Some(owner) = self.owner_of_ports(host_ip, host, protocol) {
+        let leads_to = self.target_of(&wanted.endpoint, Some(&wanted.network));
+        let leads_to = leads_to.map(|endpoint| self.target_at(endpoint, host_ip));
+        // Where it is routed, nothing of the host is taken.
+        let routed = leads_to.as_ref().is_some_and(|target| target.routed);
+        if let Some(owner) = self.owner_of_ports(host_ip, host, protocol).filter(|_| !routed) {
             return Err(Refusal::conflict(
                 format!(
                     "port {} of container {:?} leads nowhere: {} is published by {}",
@@ -352,7 +356,7 @@ impl Model {
             protocol,
             endpoint: wanted.endpoint,
             network: Some(wanted.network),
-            target: None,
+            target: leads_to,
             docker: Some(container),
         };
         self.publications.insert(index, publication);
