@@ -1,10 +1,9 @@
 //! What on this host is missing, conflicting or risky, and the remedy.
 
-use std::path::Path;
-
 use datapath_common::abi::Program;
 use serde::{Deserialize, Serialize};
 
+use crate::docker_setup;
 use crate::engine::Readers;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{probes, sysctl};
@@ -36,7 +35,8 @@ pub struct Finding {
     pub remedy: String,
 }
 
-fn finding(check: &str, level: Level, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+/// A finding; what is as it should be needs no remedy.
+pub(crate) fn finding(check: &str, level: Level, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
     let remedy = if level == Level::Ok { String::new() } else { remedy.into() };
     Finding { check: check.to_owned(), level, found: found.into(), remedy }
 }
@@ -47,6 +47,7 @@ pub async fn examine(daemon: Option<&Readers>) -> Vec<Finding> {
     findings.push(bpf_filesystem());
     findings.extend(sysctls(daemon));
     findings.extend(other_translators());
+    findings.extend(docker_setup::findings(None).await);
     if let Some(readers) = daemon {
         findings.extend(uplinks(readers));
         findings.extend(foreign_programs(readers).await);
@@ -168,20 +169,7 @@ fn other_translators() -> Vec<Finding> {
         format!("{count} flows tracked by netfilter"),
         "the datapath does not use it; what is tracked there is the host's own or other software's",
     ));
-    let proxies = processes_named("docker-proxy");
-    findings.push(finding(
-        "docker-proxy",
-        if proxies > 0 { Level::Note } else { Level::Ok },
-        format!("{proxies} running"),
-        "Docker publishes ports by itself; publish each port by one of the two",
-    ));
     findings
-}
-
-fn processes_named(name: &str) -> usize {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
-    let is_named = |path: &Path| std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name);
-    processes.flatten().filter(|process| is_named(&process.path())).count()
 }
 
 fn uplinks(readers: &Readers) -> Vec<Finding> {

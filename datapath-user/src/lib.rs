@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod docker;
+pub mod docker_setup;
 pub mod doctor;
 pub mod engine;
 pub mod kernel;

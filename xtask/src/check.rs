@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build, docs, fuzz,
+    build, deny, docs, fuzz,
     kernel::Kernel,
-    setup,
+    package, setup,
     shell::{self, say},
     test,
 };
@@ -21,6 +21,7 @@ type Step = (&'static str, fn() -> Result<()>);
 const STEPS: &[Step] = &[
     ("setup", || setup::run(&setup::Options::default())),
     ("format", format),
+    ("deny", deny::run),
     ("build", || build::run(&build::Options { bpf_only: true, mutants: true, ..Default::default() })),
     ("clippy", clippy),
     ("docs", documentation),
@@ -28,6 +29,7 @@ const STEPS: &[Step] = &[
     ("test", || test::run(&test::Options::default())),
     ("test --mutants", || test::run(&test::Options { mutants: true, ..Default::default() })),
     ("test --kernel 6.1", || test::run(&test::Options { kernel: Some(Kernel::V6_1), ..Default::default() })),
+    ("package --check", || package::run(&package::Options { check: true })),
     ("fuzz", || fuzz::run(&fuzz::Options { seconds: 60, target: None })),
 ];
 

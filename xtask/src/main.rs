@@ -8,10 +8,12 @@ mod budget;
 mod build;
 mod check;
 mod demo;
+mod deny;
 mod docs;
 mod fuzz;
 mod kernel;
 mod mutants;
+mod package;
 mod setup;
 mod shell;
 mod test;
@@ -45,6 +47,10 @@ enum Command {
     Bench(demo::Options),
     /// Feed random input to the packet logic.
     Fuzz(fuzz::Options),
+    /// Make the Debian package.
+    Package(package::Options),
+    /// Check licences, sources and known vulnerabilities of the dependencies.
+    Deny,
     /// Write the documents that are made from the code.
     Docs(docs::Options),
 }
@@ -58,6 +64,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::demo(&options),
         Command::Bench(options) => demo::bench(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Package(options) => package::run(&options),
+        Command::Deny => deny::run(),
         Command::Docs(options) => docs::run(&options),
     };
     match result {

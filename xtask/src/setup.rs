@@ -71,12 +71,28 @@ const TEST_PROGRAMS: &[(Shown, &str)] = &[
     (File("/usr/share/doc/busybox-static"), "busybox-static"),
 ];
 
+/// What a Debian package, and the clean Debian that it is tried in, are made with.
+const PACKAGING: &[(Shown, &str)] = &[(Program("dpkg-shlibdeps"), "dpkg-dev"), (Program("debootstrap"), "debootstrap")];
+
+/// A program that cargo builds and installs.
+pub struct CargoProgram {
+    sub_command: &'static str,
+    version: &'static str,
+}
+
+/// Makes Debian packages.
+const CARGO_DEB: CargoProgram = CargoProgram { sub_command: "deb", version: "3.8.0" };
+/// Checks licences, sources and advisories.
+pub const CARGO_DENY: CargoProgram = CargoProgram { sub_command: "deny", version: "0.20.2" };
+
 /// Installs what is missing.
 pub fn run(options: &Options) -> Result<()> {
     let toolchain = install_toolchain(options.toolchain)?;
     say(format!("compiling for BPF with {} and bpf-linker {BPF_LINKER_VERSION}", toolchain.name()));
     if !options.no_test_programs {
         install_packages("what the tests run", TEST_PROGRAMS)?;
+        install_packaging()?;
+        install_cargo_program(&CARGO_DENY)?;
     }
     install_stable_components()
 }
@@ -158,6 +174,31 @@ fn install_linker(toolchain: Toolchain) -> Result<()> {
             .args(["--no-default-features", "--features", "llvm-22"]),
     )
     .context("cannot build bpf-linker; a ready-built one is at https://github.com/aya-rs/bpf-linker/releases")
+}
+
+/// What makes a Debian package and tries it.
+pub fn install_packaging() -> Result<()> {
+    install_packages("what makes and tries the package", PACKAGING)?;
+    install_cargo_program(&CARGO_DEB)
+}
+
+/// Builds and installs a program of cargo's, if this version of it is not there.
+pub fn install_cargo_program(program: &CargoProgram) -> Result<()> {
+    let CargoProgram { sub_command, version } = program;
+    let name = format!("cargo-{sub_command}");
+    let installed = shell::output(shell::command(shell::cargo_bin().join(&name)).arg("--version"));
+    if installed.is_ok_and(|installed| installed.split_whitespace().last() == Some(version)) {
+        return Ok(());
+    }
+    say(format!("building {name} {version} (about two minutes)"));
+    let mut install = shell::cargo();
+    // It runs for seconds: what optimising it costs is never earned back.
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    install.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+    // The checkout's own settings are not meant for other people's programs.
+    install.env_remove("CARGO_TARGET_DIR").current_dir("/");
+    shell::run(install.args(["install", &name, "--version", version, "--locked", "--force"]))
+        .with_context(|| format!("cannot build {name}"))
 }
 
 /// rustfmt and clippy of the toolchain that runs us.

@@ -10,6 +10,7 @@ use clap_complete::engine::ArgValueCompleter;
 use ipnet::IpNet;
 
 use super::complete;
+use super::docker::DockerCommand;
 use crate::config::{DOCKER_SOCKET, Overrides};
 use crate::kernel::{Attach, ProgramLog};
 use crate::model::{GatewayMode, Mac};
@@ -75,6 +76,9 @@ pub enum Command {
     /// Published ports
     #[command(subcommand)]
     Port(PortCommand),
+    /// Let the datapath do what dockerd's own packet filter rules and proxies do, and back
+    #[command(subcommand)]
+    Docker(DockerCommand),
     /// Live flows
     #[command(subcommand)]
     Flow(FlowCommand),

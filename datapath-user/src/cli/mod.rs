@@ -3,6 +3,7 @@
 mod arguments;
 mod client;
 mod complete;
+mod docker;
 mod run;
 mod show;
 
@@ -15,6 +16,12 @@ use arguments::{Cli, Command};
 
 use crate::config::Config;
 use crate::daemon;
+
+/// The command line as clap has it, for what is made from it: man pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the program.
 #[must_use]

@@ -10,7 +10,7 @@ use super::arguments::{
     AttachArguments, Command, CreateArguments, EndpointCommand, FlowCommand, NetworkCommand, PortCommand,
 };
 use super::client::{Client, NotRunning, encode};
-use super::show;
+use super::{docker, show};
 use crate::api::PublishRequest;
 use crate::doctor::{self, Finding, Level};
 use crate::model::{AttachRequest, NetworkRequest};
@@ -53,6 +53,7 @@ pub async fn run(client: &Client, command: Command, json: bool) -> Result<ExitCo
             let query = endpoint.map_or(String::new(), |endpoint| format!("?endpoint={}", encode(&endpoint)));
             print(json, &client.get::<Vec<view::Flow>>(&format!("/flows{query}")).await?, |f| show::flows(f))?;
         }
+        Command::Docker(command) => docker::run(command, json).await?,
         Command::Monitor { drops, endpoint } => monitor(client, drops, endpoint, json).await?,
         Command::Daemon(_) | Command::Completions { .. } => {
             unreachable!("these need no daemon, and are carried out before")
@@ -144,7 +145,7 @@ async fn monitor(client: &Client, drops: bool, endpoint: Option<String>, json: b
     client.lines(&format!("/events?drops={drops}{endpoint}"), show).await
 }
 
-fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> Result<String>) -> Result<()> {
+pub(super) fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> Result<String>) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(value)?);
     } else {

@@ -3,6 +3,7 @@
 mod cleanup;
 mod notify;
 mod tasks;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,10 +58,16 @@ pub async fn run(config: Config) -> Result<()> {
     if let Err(error) = notify::systemd("READY=1") {
         tracing::warn!("systemd could not be told that the daemon is ready: {error:#}");
     }
+    if let Some(period) = watchdog::period() {
+        tokio::spawn(watchdog::serve(Arc::clone(&app.engine), period, watchdog::tell));
+    }
     tokio::select! {
         _ = terminate.recv() => tracing::info!("stopped; the datapath runs on"),
         _ = interrupt.recv() => tracing::info!("interrupted; the datapath runs on"),
         ended = server => ended.context("the server ended")??,
+    }
+    if let Err(error) = notify::systemd("STOPPING=1") {
+        tracing::warn!("systemd could not be told that the daemon stops: {error:#}");
     }
     // A change that is under way comes to its end.
     let _engine = app.engine.lock().await;
