@@ -66,7 +66,7 @@ impl Drop for Watched {
 
 #[test]
 fn ready_alive_and_stopping_are_told() {
-    let limit = Duration::from_millis(600);
+    let limit = Duration::from_millis(1_500);
     let mut watched = Watched::start(limit);
     assert!(watched.wait_for("READY=1", Duration::from_secs(60)).is_some(), "it becomes ready");
     for _ in 0..5 {
