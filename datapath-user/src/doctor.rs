@@ -47,7 +47,8 @@ pub async fn examine(daemon: Option<&Readers>) -> Vec<Finding> {
     findings.push(bpf_filesystem());
     findings.extend(sysctls(daemon));
     findings.extend(other_translators());
-    findings.extend(docker_setup::findings(None).await);
+    let followed = daemon.and_then(|readers| readers.snapshot().config.docker.clone());
+    findings.extend(docker_setup::findings(followed.as_deref()).await);
     if let Some(readers) = daemon {
         findings.extend(uplinks(readers));
         findings.extend(foreign_programs(readers).await);
