@@ -54,6 +54,13 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The namespace of a process that somebody else made, under a name of ours for as long as this value lives.
+    pub fn of_process(role: &str, pid: u32) -> Result<Self> {
+        let name = unique_name(role);
+        run("ip", ["netns", "attach", &name, &pid.to_string()])?;
+        Ok(Self { name })
+    }
+
     /// The name, as `ip netns` shows it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -197,7 +204,7 @@ pub fn sweep() -> Result<()> {
 }
 
 /// Entries of `folder` named by a lab whose process has gone.
-fn names_of_the_dead(folder: &str) -> Result<Vec<String>> {
+pub(crate) fn names_of_the_dead(folder: &str) -> Result<Vec<String>> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut dead = Vec::new();
     for entry in entries {

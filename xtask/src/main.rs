@@ -8,6 +8,7 @@ mod budget;
 mod build;
 mod check;
 mod demo;
+mod docker;
 mod docs;
 mod fuzz;
 mod kernel;

@@ -1,0 +1,109 @@
+//! The docker command of Debian, told which dockerd to talk to.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::container::DockerContainer;
+use super::{image, programs};
+use crate::command::Output;
+
+/// A client of one dockerd.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    folder: PathBuf,
+}
+
+impl Docker {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// A command of Docker's packages that talks to this dockerd only, and reads nobody's configuration.
+    pub(super) fn client(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        programs::prefer(&mut command);
+        command
+            .env("DOCKER_HOST", format!("unix://{}/docker.sock", self.folder.display()))
+            .env("DOCKER_CONFIG", self.folder.join("client"))
+            .env_remove("DOCKER_CONTEXT")
+            .env_remove("DOCKER_API_VERSION");
+        command
+    }
+
+    /// `docker …`, and all it said.
+    pub fn output(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Output> {
+        let mut command = self.client(programs::program("usr/bin/docker")?);
+        command.args(arguments);
+        Output::of(command, None)
+    }
+
+    /// `docker …`, which must succeed; what it printed, without the last line's end.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
+        Ok(self.output(arguments)?.ok()?.trim_end().to_owned())
+    }
+
+    /// `docker <line>`, split at white space.
+    pub fn line(&self, line: &str) -> Result<String> {
+        self.command(line.split_whitespace())
+    }
+
+    /// `docker run --detach --name <name> <options>` with the echo server as its program, on ports 80 and 81. It is
+    /// ready when this returns.
+    pub fn serve(&self, name: &str, options: &str) -> Result<DockerContainer> {
+        let run = ["run", "--detach", "--name", name];
+        let program = [image::NAME, "serve", name, "80", "81"];
+        self.command(run.into_iter().chain(options.split_whitespace()).chain(program))?;
+        let container = self.container(name)?;
+        container.wait_until_listening(80)?;
+        Ok(container)
+    }
+
+    /// A container that runs, by its name.
+    pub fn container(&self, name: &str) -> Result<DockerContainer> {
+        DockerContainer::of(self, name)
+    }
+
+    /// `docker inspect --type <kind> <name>`.
+    pub fn inspect(&self, kind: &str, name: &str) -> Result<Value> {
+        let text = self.command(["inspect", "--type", kind, name])?;
+        let mut list: Value = serde_json::from_str(&text)?;
+        list.get_mut(0).map(Value::take).with_context(|| format!("inspect of {name} printed {text}"))
+    }
+
+    /// The names of all containers, running or not.
+    pub fn containers(&self) -> Result<Vec<String>> {
+        let text = self.line("ps --all --format {{.Names}}")?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Removes all containers, and all networks but Docker's own three.
+    pub fn remove_everything(&self) -> Result<()> {
+        let containers = self.containers()?;
+        if !containers.is_empty() {
+            self.command(["rm", "--force", "--volumes"].into_iter().chain(containers.iter().map(String::as_str)))?;
+        }
+        let networks = self.line("network ls --filter type=custom --format {{.Name}}")?;
+        if !networks.is_empty() {
+            self.command(["network", "rm"].into_iter().chain(networks.lines()))?;
+        }
+        Ok(())
+    }
+
+    /// The gateway addresses of a network.
+    pub fn gateways(&self, network: &str) -> Result<Vec<IpAddr>> {
+        let network = self.inspect("network", network)?;
+        let configurations = network["IPAM"]["Config"].as_array().context("a network has address configurations")?;
+        let mut found = Vec::new();
+        for configuration in configurations {
+            // The default bridge's is written with its prefix length.
+            let text = configuration["Gateway"].as_str().and_then(|text| text.split('/').next());
+            found.extend(text.and_then(|text| text.parse::<IpAddr>().ok()));
+        }
+        Ok(found)
+    }
+}
