@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -159,6 +160,14 @@ impl Namespace {
         let links: serde_json::Value = serde_json::from_str(&json)?;
         let text = links[0]["address"].as_str().context("a link has an address")?;
         text.parse().map_err(|error| anyhow::anyhow!("MAC address {text}: {error}"))
+    }
+
+    /// The addresses of an interface inside, link-local ones left out.
+    pub fn addresses(&self, interface: &str) -> Result<Vec<IpAddr>> {
+        let json = run("ip", ["-n", &self.name, "-j", "address", "show", "dev", interface, "scope", "global"])?;
+        let links: serde_json::Value = serde_json::from_str(&json)?;
+        let addresses = links[0]["addr_info"].as_array().into_iter().flatten();
+        Ok(addresses.filter_map(|address| address["local"].as_str()?.parse().ok()).collect())
     }
 
     /// Lets the namespace route between its interfaces.

@@ -49,7 +49,9 @@ fn serve(name: &str, ports: &[&str]) -> io::Result<()> {
         let port = port.parse().map_err(|_| io::Error::other(format!("{port} is no port")))?;
         // Both families by one socket; a container without IPv6 has these sockets all the same.
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let (listener, datagrams) = (TcpListener::bind(any)?, UdpSocket::bind(any)?);
+        // Who waits for the listener finds both.
+        let datagrams = UdpSocket::bind(any)?;
+        let listener = TcpListener::bind(any)?;
         threads.push(std::thread::spawn(move || serve_tcp(name, &listener)));
         threads.push(std::thread::spawn(move || serve_udp(name, &datagrams)));
     }

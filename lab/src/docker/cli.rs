@@ -1,7 +1,6 @@
 //! The docker command of Debian, told which dockerd to talk to.
 
 use std::ffi::OsStr;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -52,20 +51,32 @@ impl Docker {
         self.command(line.split_whitespace())
     }
 
-    /// `docker run --detach --name <name> <options>` with the echo server as its program, on ports 80 and 81. It is
-    /// ready when this returns.
-    pub fn serve(&self, name: &str, options: &str) -> Result<DockerContainer> {
+    /// `docker run --detach --name <name> <options>` with the echo server as its program, on these ports. It is ready
+    /// when this returns.
+    pub fn serve(&self, name: &str, options: &str, ports: &[u16]) -> Result<DockerContainer> {
+        let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
         let run = ["run", "--detach", "--name", name];
-        let program = [image::NAME, "serve", name, "80", "81"];
+        let program = [image::NAME, "serve", name].into_iter().chain(ports.iter().map(String::as_str));
         self.command(run.into_iter().chain(options.split_whitespace()).chain(program))?;
         let container = self.container(name)?;
-        container.wait_until_listening(80)?;
+        container.wait_until_listening()?;
         Ok(container)
     }
 
     /// A container that runs, by its name.
     pub fn container(&self, name: &str) -> Result<DockerContainer> {
-        DockerContainer::of(self, name)
+        DockerContainer::of(self.inspect("container", name)?)
+    }
+
+    /// All containers that run.
+    pub fn running(&self) -> Result<Vec<DockerContainer>> {
+        let names = self.line("ps --format {{.Names}}")?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = self.command(["inspect", "--type", "container"].into_iter().chain(names.lines()))?;
+        let list: Vec<Value> = serde_json::from_str(&text)?;
+        list.into_iter().map(DockerContainer::of).collect()
     }
 
     /// `docker inspect --type <kind> <name>`.
@@ -94,16 +105,13 @@ impl Docker {
         Ok(())
     }
 
-    /// The gateway addresses of a network.
-    pub fn gateways(&self, network: &str) -> Result<Vec<IpAddr>> {
+    /// The name of a network's bridge device.
+    pub fn bridge(&self, network: &str) -> Result<String> {
         let network = self.inspect("network", network)?;
-        let configurations = network["IPAM"]["Config"].as_array().context("a network has address configurations")?;
-        let mut found = Vec::new();
-        for configuration in configurations {
-            // The default bridge's is written with its prefix length.
-            let text = configuration["Gateway"].as_str().and_then(|text| text.split('/').next());
-            found.extend(text.and_then(|text| text.parse::<IpAddr>().ok()));
+        if let Some(name) = network["Options"]["com.docker.network.bridge.name"].as_str() {
+            return Ok(name.to_owned());
         }
-        Ok(found)
+        let id = network["Id"].as_str().and_then(|id| id.get(..12)).context("a network has an id")?;
+        Ok(format!("br-{id}"))
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::cli::Docker;
 use crate::namespace::Namespace;
 
 /// A listening socket, in /proc/net/tcp.
@@ -21,37 +20,60 @@ pub struct DockerContainer {
     pub pid: u32,
     /// Its network namespace, for clients, servers and captures of the lab.
     pub namespace: Namespace,
-    networks: Value,
+    state: Value,
 }
 
 impl DockerContainer {
-    pub(super) fn of(docker: &Docker, name: &str) -> Result<Self> {
-        let container = docker.inspect("container", name)?;
-        let pid = container["State"]["Pid"].as_u64().filter(|pid| *pid > 0);
-        let pid = pid.with_context(|| format!("{name} does not run: {:#}", container["State"]))?;
+    /// From what `docker inspect` says of a container that runs.
+    pub(super) fn of(state: Value) -> Result<Self> {
+        let name = state["Name"].as_str().context("a container has a name")?.trim_start_matches('/').to_owned();
+        let pid = state["State"]["Pid"].as_u64().filter(|pid| *pid > 0);
+        let pid = pid.with_context(|| format!("{name} does not run: {:#}", state["State"]))?;
         let pid = u32::try_from(pid).context("a pid is small")?;
-        let namespace = Namespace::of_process(name, pid)?;
-        let networks = container["NetworkSettings"]["Networks"].clone();
-        Ok(Self { name: name.to_owned(), pid, namespace, networks })
+        let namespace = Namespace::of_process(&name, pid)?;
+        Ok(Self { name, pid, namespace, state })
+    }
+
+    /// Its networks by name.
+    #[must_use]
+    pub fn networks(&self) -> Vec<String> {
+        let networks = self.state["NetworkSettings"]["Networks"].as_object();
+        networks.into_iter().flat_map(|networks| networks.keys().cloned()).collect()
     }
 
     /// Its addresses on this network, IPv4 first; as they were when this value was made.
     #[must_use]
     pub fn addresses(&self, network: &str) -> Vec<IpAddr> {
-        let fields = ["IPAddress", "GlobalIPv6Address"].map(|field| &self.networks[network][field]);
+        let network = &self.state["NetworkSettings"]["Networks"][network];
+        let fields = ["IPAddress", "GlobalIPv6Address"].map(|field| &network[field]);
         fields.iter().filter_map(|value| value.as_str()?.parse().ok()).collect()
     }
 
-    /// Waits until something in the container listens on this TCP port, without a packet.
-    pub fn wait_until_listening(&self, port: u16) -> Result<()> {
+    /// Waits until the echo server that is its program listens on all its ports, without a packet. Containers with
+    /// another program are ready at once, and so are those that are paused.
+    pub fn wait_until_listening(&self) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(10);
-        while !self.listens(port) {
-            if Instant::now() > end {
-                bail!("{} does not listen on port {port}", self.name);
+        for port in self.ports() {
+            while !self.listens(port) {
+                if Instant::now() > end {
+                    bail!("{} does not listen on port {port}", self.name);
+                }
+                std::thread::sleep(Duration::from_millis(5));
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// The ports that its program was told to serve.
+    fn ports(&self) -> Vec<u16> {
+        let words = self.state["Config"]["Cmd"].as_array().into_iter().flatten();
+        let words: Vec<_> = words.filter_map(Value::as_str).collect();
+        match words.as_slice() {
+            ["serve", _name, ports @ ..] if self.state["State"]["Paused"] == false => {
+                ports.iter().filter_map(|port| port.parse().ok()).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn listens(&self, port: u16) -> bool {

@@ -18,7 +18,7 @@ const BUSYBOX: &str = "/usr/bin/busybox";
 const APPLETS: [&str; 9] = ["sh", "sleep", "nslookup", "ping", "ip", "cat", "nc", "hostname", "true"];
 
 /// Makes it from files of this machine: there is no registry.
-pub(super) fn import(docker: &Docker) -> Result<()> {
+pub fn import(docker: &Docker) -> Result<()> {
     let root = tempfile::Builder::new().prefix("datapath-lab-").tempdir()?;
     let bin = root.path().join("bin");
     std::fs::create_dir(&bin)?;

@@ -42,6 +42,8 @@ impl DockerdOptions {
             "ipv6": true,
             "fixed-cidr-v6": "fd00:17::/64",
             "live-restore": self.live_restore,
+            // What containerd says of itself at other levels fills pages.
+            "log-level": "warn",
             "default-address-pools": [{ "base": "172.20.0.0/14", "size": 24 }],
         });
         let rules = match self.rules {

@@ -31,7 +31,7 @@ fn containers_serve_and_nothing_is_left_when_the_lab_dies() {
     let host = Namespace::new("dockerhost").expect("a namespace");
     let dockerd = Dockerd::start(&host, DockerdOptions::new(Rules::Stock)).expect("starts");
     let docker = dockerd.docker();
-    let container = docker.serve("web", "-p 8080:80").expect("runs");
+    let container = docker.serve("web", "-p 8080:80", &[80]).expect("runs");
     let client = Client::new(&host);
     for (family, address) in Family::ALL.into_iter().zip(container.addresses("bridge")) {
         assert_eq!(address.is_ipv6(), family == Family::V6);
@@ -56,7 +56,7 @@ fn containers_survive_or_end_with_dockerd_as_they_were_told() {
     let host = Namespace::new("dockerhost").expect("a namespace");
     let dockerd = Dockerd::start(&host, DockerdOptions::new(Rules::Datapath).with_live_restore()).expect("starts");
     let docker = dockerd.docker();
-    let pid = docker.serve("web", "").expect("runs").pid;
+    let pid = docker.serve("web", "", &[80]).expect("runs").pid;
     let lives = || Path::new("/proc").join(pid.to_string()).exists();
     for end in [Dockerd::kill, Dockerd::stop] {
         end(&dockerd).expect("ends");
