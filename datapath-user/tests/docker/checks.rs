@@ -82,12 +82,8 @@ pub fn rules(scene: &Scene) -> Result<Vec<String>> {
 /// The ports of the host that Docker says it has published: number, and whether by TCP.
 pub fn published_ports(scene: &Scene) -> Result<HashSet<(u16, bool)>> {
     let mut found = HashSet::new();
-    for container in scene.docker.containers()? {
-        for line in scene.docker.line(&format!("port {container}"))?.lines() {
-            let (private, host) = line.split_once(" -> ").with_context(|| format!("docker port printed {line:?}"))?;
-            let port = host.rsplit(':').next().and_then(|port| port.parse().ok());
-            found.insert((port.with_context(|| line.to_owned())?, private.ends_with("/tcp")));
-        }
+    for container in scene.docker.running()? {
+        found.extend(container.published()?.into_iter().map(|(port, protocol)| (port, protocol == "tcp")));
     }
     Ok(found)
 }

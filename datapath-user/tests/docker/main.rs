@@ -4,7 +4,9 @@
 //! what it says (where 20.10 is vulnerable or different, the attempt names how); and with the datapath in their place.
 
 mod attempt;
+mod bad_days;
 mod checks;
+mod converged;
 mod runner;
 mod scenario;
 mod scenarios;
@@ -46,4 +48,14 @@ fn stock_networks() {
 #[test]
 fn stock_containers() {
     run_all(Rules::Stock, &containers());
+}
+
+#[test]
+fn datapath_networks() {
+    run_all(Rules::Datapath, &networks());
+}
+
+#[test]
+fn datapath_containers() {
+    run_all(Rules::Datapath, &containers());
 }

@@ -13,13 +13,12 @@ use lab::{Capture, Family, Lan, Namespace, Protocol};
 
 use crate::attempt::{Attempt, Outcome, Place, Seen, Target};
 use crate::checks;
+use crate::converged;
 use crate::scenario::{Scenario, Step};
 use crate::scene::Scene;
 
 /// What is refused is waited for this long, and not longer.
-const REFUSAL: Duration = Duration::from_millis(400);
-/// The daemon must have followed Docker by then.
-pub const CONVERGED: Duration = Duration::from_secs(2);
+pub const REFUSAL: Duration = Duration::from_millis(400);
 
 /// Runs all scenarios one after the other, each on an empty dockerd.
 #[track_caller]
@@ -74,6 +73,7 @@ struct Try<'a> {
 /// All attempts at once; every one that ends otherwise than expected is told.
 fn try_all(scene: &Scene, attempts: &[Attempt]) -> Result<()> {
     scene.refresh()?;
+    converged::wait(scene)?;
     let tries = prepare(scene, attempts)?;
     ensure!(!tries.is_empty(), "nothing was tried");
     let before = checks::published_flows(scene)?;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use lab::client::Client;
-use lab::docker::{Docker, DockerContainer, Dockerd, DockerdOptions, Rules};
+use lab::docker::{Docker, Dockerd, DockerdOptions, Inspected, Rules};
 use lab::{DaemonOptions, Family, Host, Lan, Namespace, Server};
 
 use crate::attempt::{Place, Port, Seen, Target};
@@ -26,8 +26,9 @@ pub struct Scene {
     pub dockerd: Dockerd,
     pub docker: Docker,
     pub rules: Rules,
-    containers: Mutex<HashMap<String, DockerContainer>>,
+    containers: Mutex<HashMap<String, Inspected>>,
     addresses: Mutex<HashMap<(String, String), Vec<IpAddr>>>,
+    gateways: Mutex<HashMap<String, Vec<IpAddr>>>,
     _servers: Vec<Server>,
     host: HostSide,
     pub lan: Lan,
@@ -79,8 +80,8 @@ impl Scene {
         dockerd.start_again()?;
         let docker = dockerd.docker();
         lab::docker::image::import(&docker)?;
-        let (containers, addresses) = (Mutex::default(), Mutex::default());
-        Ok(Self { dockerd, docker, rules, containers, addresses, _servers: servers, host, lan })
+        let (containers, addresses, gateways) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { dockerd, docker, rules, containers, addresses, gateways, _servers: servers, host, lan })
     }
 
     /// The host's namespace.
@@ -111,7 +112,20 @@ impl Scene {
             containers.insert(container.name.clone(), container);
         }
         *self.containers.lock().unwrap_or_else(PoisonError::into_inner) = containers;
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
+    }
+
+    /// The gateway addresses of a network: those of its bridge, for Docker does not tell the IPv6 one of the default
+    /// bridge.
+    fn gateways(&self, network: &str) -> Result<Vec<IpAddr>> {
+        let mut known = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(addresses) = known.get(network) {
+            return Ok(addresses.clone());
+        }
+        let addresses = self.namespace().addresses(&self.docker.bridge(network)?)?;
+        known.insert(network.to_owned(), addresses.clone());
+        Ok(addresses)
     }
 
     /// Runs `work` with the namespace of a place.
@@ -141,8 +155,7 @@ impl Scene {
             Target::Host => Some(family.of(Lan::HOST)),
             Target::Second => Some(family.of(SECOND)),
             Target::Internet => Some(family.of(Lan::INTERNET)),
-            // Docker does not tell the IPv6 gateway of the default bridge.
-            Target::Gateway(network) => of(self.namespace().addresses(&self.docker.bridge(network)?)?),
+            Target::Gateway(network) => of(self.gateways(network)?),
             Target::Container(name, network) => {
                 let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
                 let addresses = known.get(&(name.to_owned(), network.to_owned()));

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::container::DockerContainer;
+use super::container::{DockerContainer, Inspected};
 use super::{image, programs};
 use crate::command::Output;
 
@@ -65,18 +65,18 @@ impl Docker {
 
     /// A container that runs, by its name.
     pub fn container(&self, name: &str) -> Result<DockerContainer> {
-        DockerContainer::of(self.inspect("container", name)?)
+        DockerContainer::enter(Inspected::of(self.inspect("container", name)?)?)
     }
 
     /// All containers that run.
-    pub fn running(&self) -> Result<Vec<DockerContainer>> {
+    pub fn running(&self) -> Result<Vec<Inspected>> {
         let names = self.line("ps --format {{.Names}}")?;
         if names.is_empty() {
             return Ok(Vec::new());
         }
         let text = self.command(["inspect", "--type", "container"].into_iter().chain(names.lines()))?;
         let list: Vec<Value> = serde_json::from_str(&text)?;
-        list.into_iter().map(DockerContainer::of).collect()
+        list.into_iter().map(Inspected::of).collect()
     }
 
     /// `docker inspect --type <kind> <name>`.

@@ -1,6 +1,7 @@
 //! A container that runs under dockerd, seen from outside: its process and its namespace.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,24 +15,43 @@ const LISTEN: &str = "0A";
 /// A running container, until it is stopped or restarted: then it is another process in another namespace.
 #[derive(Debug)]
 pub struct DockerContainer {
+    inspected: Inspected,
+    /// Its network namespace, for clients, servers and captures of the lab.
+    pub namespace: Namespace,
+}
+
+impl DockerContainer {
+    /// Finds the way into an inspected container.
+    pub fn enter(inspected: Inspected) -> Result<Self> {
+        let namespace = Namespace::of_process(&inspected.name, inspected.pid)?;
+        Ok(Self { inspected, namespace })
+    }
+}
+
+impl Deref for DockerContainer {
+    type Target = Inspected;
+
+    fn deref(&self) -> &Inspected {
+        &self.inspected
+    }
+}
+
+/// What `docker inspect` said of a running container.
+#[derive(Clone, Debug)]
+pub struct Inspected {
     /// Its name.
     pub name: String,
     /// Its process 1, as the machine numbers it.
     pub pid: u32,
-    /// Its network namespace, for clients, servers and captures of the lab.
-    pub namespace: Namespace,
     state: Value,
 }
 
-impl DockerContainer {
-    /// From what `docker inspect` says of a container that runs.
+impl Inspected {
     pub(super) fn of(state: Value) -> Result<Self> {
         let name = state["Name"].as_str().context("a container has a name")?.trim_start_matches('/').to_owned();
         let pid = state["State"]["Pid"].as_u64().filter(|pid| *pid > 0);
         let pid = pid.with_context(|| format!("{name} does not run: {:#}", state["State"]))?;
-        let pid = u32::try_from(pid).context("a pid is small")?;
-        let namespace = Namespace::of_process(&name, pid)?;
-        Ok(Self { name, pid, namespace, state })
+        Ok(Self { name, pid: u32::try_from(pid).context("a pid is small")?, state })
     }
 
     /// Its networks by name.
@@ -47,6 +67,21 @@ impl DockerContainer {
         let network = &self.state["NetworkSettings"]["Networks"][network];
         let fields = ["IPAddress", "GlobalIPv6Address"].map(|field| &network[field]);
         fields.iter().filter_map(|value| value.as_str()?.parse().ok()).collect()
+    }
+
+    /// Its published ports, as Docker resolved them: number on the host, and protocol.
+    pub fn published(&self) -> Result<Vec<(u16, String)>> {
+        let ports = self.state["NetworkSettings"]["Ports"].as_object();
+        let mut found = Vec::new();
+        for (private, bindings) in ports.into_iter().flatten() {
+            let (_, protocol) =
+                private.split_once('/').with_context(|| format!("a port with a protocol: {private}"))?;
+            for binding in bindings.as_array().into_iter().flatten() {
+                let port = binding["HostPort"].as_str().and_then(|port| port.parse().ok());
+                found.push((port.with_context(|| format!("a port on the host: {binding}"))?, protocol.to_owned()));
+            }
+        }
+        Ok(found)
     }
 
     /// Waits until the echo server that is its program listens on all its ports, without a packet. Containers with

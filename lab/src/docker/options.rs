@@ -44,6 +44,8 @@ impl DockerdOptions {
             "live-restore": self.live_restore,
             // What containerd says of itself at other levels fills pages.
             "log-level": "warn",
+            // Nobody serves names there, and says so at once: what Docker does not know fails quickly.
+            "dns": [crate::lan::Lan::INTERNET[0]],
             "default-address-pools": [{ "base": "172.20.0.0/14", "size": 24 }],
         });
         let rules = match self.rules {
