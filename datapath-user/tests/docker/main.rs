@@ -6,6 +6,7 @@
 mod attempt;
 mod bad_days;
 mod checks;
+mod control;
 mod converged;
 mod runner;
 mod scenario;

@@ -46,6 +46,16 @@ impl Scene {
     }
 
     pub fn with(options: DockerdOptions) -> Result<Self> {
+        let daemon = options.rules == Rules::Datapath;
+        Self::build(options, daemon)
+    }
+
+    /// dockerd as for the datapath, and nobody who does what it leaves undone.
+    pub fn without_daemon() -> Result<Self> {
+        Self::build(DockerdOptions::new(Rules::Datapath), false)
+    }
+
+    fn build(options: DockerdOptions, daemon: bool) -> Result<Self> {
         let rules = options.rules;
         let lan = Lan::new()?;
         let namespace = Namespace::new("host")?;
@@ -69,13 +79,12 @@ impl Scene {
             Server::start(&namespace, "host", 8000)?,
         ];
         let dockerd = Dockerd::prepare(&namespace, options)?;
-        let host = match rules {
-            Rules::Stock => HostSide::Plain(namespace),
-            Rules::Datapath => {
-                let argument = format!("--docker={}", dockerd.socket().display());
-                let options = DaemonOptions { arguments: vec![argument], config: String::new() };
-                HostSide::Datapath(Box::new(Host::start_in(namespace, Path::new(BINARY), options)?))
-            }
+        let host = if daemon {
+            let argument = format!("--docker={}", dockerd.socket().display());
+            let options = DaemonOptions { arguments: vec![argument], config: String::new() };
+            HostSide::Datapath(Box::new(Host::start_in(namespace, Path::new(BINARY), options)?))
+        } else {
+            HostSide::Plain(namespace)
         };
         dockerd.start_again()?;
         let docker = dockerd.docker();

@@ -94,10 +94,15 @@ impl Docker {
 
     /// Removes all containers, and all networks but Docker's own three.
     pub fn remove_everything(&self) -> Result<()> {
+        // One command would remove one after the other.
         let containers = self.containers()?;
-        if !containers.is_empty() {
-            self.command(["rm", "--force", "--volumes"].into_iter().chain(containers.iter().map(String::as_str)))?;
-        }
+        let removed: Result<Vec<_>> = std::thread::scope(|scope| {
+            let remove = |name| scope.spawn(move || self.command(["rm", "--force", "--volumes", name]));
+            let started: Vec<_> = containers.iter().map(|name| remove(name.as_str())).collect();
+            let ended = started.into_iter().map(|thread| thread.join());
+            ended.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        removed?;
         let networks = self.line("network ls --filter type=custom --format {{.Name}}")?;
         if !networks.is_empty() {
             self.command(["network", "rm"].into_iter().chain(networks.lines()))?;

@@ -15,7 +15,7 @@ pub const NAME: &str = "lab";
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inside"));
 const BUSYBOX: &str = "/usr/bin/busybox";
 /// What tests run by name in containers.
-const APPLETS: [&str; 9] = ["sh", "sleep", "nslookup", "ping", "ip", "cat", "nc", "hostname", "true"];
+const APPLETS: [&str; 10] = ["sh", "timeout", "sleep", "nslookup", "ping", "ip", "cat", "nc", "hostname", "true"];
 
 /// Makes it from files of this machine: there is no registry.
 pub fn import(docker: &Docker) -> Result<()> {

@@ -15,8 +15,6 @@ use lab::{Capture, Family, Lan};
 use super::{converge, docker, start};
 use crate::scene::Scene;
 
-const LANES: u16 = 8;
-const ROUNDS: u16 = 25;
 const FIRST_PORT: u16 = 8600;
 
 /// Everything of ours that could be left, counted or by name.
@@ -50,16 +48,8 @@ fn two_hundred_containers_leave_nothing_and_hear_nothing_of_each_other() {
     let scene = start(DockerdOptions::new(Rules::Datapath));
     converge(&scene);
     let before = inventory(&scene);
-    let heard = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for lane in 0..LANES {
-            let (scene, heard) = (&scene, &heard);
-            scope.spawn(move || run_lane(scene, lane, heard));
-        }
-    });
-    let heard = heard.into_inner().expect("no panic");
+    let heard = churn(&scene, 8, 25);
     assert!(heard.is_empty(), "{} segments of earlier connections: {heard:?}", heard.len());
-    docker(&scene, "network prune --force");
     converge(&scene);
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -75,14 +65,40 @@ fn two_hundred_containers_leave_nothing_and_hear_nothing_of_each_other() {
     }
 }
 
-/// One container after the other on one port.
-fn run_lane(scene: &Scene, lane: u16, heard: &Mutex<Vec<Captured>>) {
+/// The control: the kernel's own tracking takes old connections to whoever has the address now.
+#[test]
+fn stock_successors_hear_what_was_meant_for_others() {
+    let scene = start(DockerdOptions::new(Rules::Stock));
+    assert!(!churn(&scene, 2, 3).is_empty(), "no successor heard anything, so silence would prove nothing");
+}
+
+/// Containers come and go on so many lanes at a time, each with a port and an address of its own; what successors heard
+/// of earlier connections.
+fn churn(scene: &Scene, lanes: u16, rounds: u16) -> Vec<Captured> {
+    docker(scene, "network create --ipv6 --subnet 172.30.51.0/24 --subnet fd00:351::/64 churn");
+    let heard = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for lane in 0..lanes {
+            let heard = &heard;
+            scope.spawn(move || run_lane(scene, lane, rounds, heard));
+        }
+    });
+    docker(scene, "network rm churn");
+    heard.into_inner().expect("no panic")
+}
+
+/// One container after the other on one port and one address.
+fn run_lane(scene: &Scene, lane: u16, rounds: u16, heard: &Mutex<Vec<Captured>>) {
     let target = SocketAddr::new(Family::V4.of(Lan::HOST), FIRST_PORT + lane);
     let client = Client::new(&scene.lan.machine);
     let mut old: Option<Old> = None;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let name = format!("churn-{lane}-{round}");
-        let options = format!("-p {port}:80 -p {port}:80/udp", port = target.port());
+        let options = format!(
+            "--network churn --ip 172.30.51.{host} --ip6 fd00:351::{host} -p {port}:80 -p {port}:80/udp",
+            host = 10 + lane,
+            port = target.port()
+        );
         let container = scene.docker.serve(&name, &options, &[80]).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         let capture = Capture::start(&container.namespace, "eth0").expect("captures");
         if let Some(Old { mut conversation, port }) = old.take() {
