@@ -37,6 +37,8 @@ pub struct Cost {
 
 /// `BPF_LOG_STATS` of include/linux/bpf_verifier.h.
 const LOG_STATS: u32 = 4;
+/// The module of functions that are called only where a load-time setting says so.
+const OPTIONAL: &str = "datapath_ebpf::log::";
 const LOG_BYTES: usize = 64 * 1024;
 
 /// The cost of every program of this object on the running kernel.
@@ -207,18 +209,24 @@ fn cost(log: &str, instructions: &[bpf_insn], names: &Names) -> Result<Cost> {
             .and_then(|rest| rest.split_whitespace().next())
             .ok_or_else(|| anyhow!("the verifier printed no `{start}`"))
     };
-    let frames: Vec<u32> =
+    let mut frames: Vec<u32> =
         word_after("stack depth ")?.split('+').map(str::parse).collect::<Result<_, _>>().context("stack depth")?;
     let graph = CallGraph::of(instructions);
-    ensure!(graph.starts.len() == frames.len(), "{} functions, but frames of {frames:?}", graph.starts.len());
+    let end = |function: usize| graph.starts.get(function + 1).copied().unwrap_or(instructions.len());
+    let name = |function: usize| names.name(&instructions[graph.starts[function]..end(function)]);
+    if frames.len() < graph.starts.len() {
+        // What only settings that are off would call, the kernel has removed.
+        for gone in (0..graph.starts.len()).filter(|function| name(*function).starts_with(OPTIONAL)) {
+            frames.insert(gone.min(frames.len()), 0);
+        }
+    }
+    ensure!(
+        graph.starts.len() == frames.len(),
+        "frames of {frames:?}, but functions {:?}",
+        (0..graph.starts.len()).map(name).collect::<Vec<_>>()
+    );
     let (stack, chain) = graph.deepest(0, &frames, &mut HashMap::new());
-    let deepest = chain
-        .into_iter()
-        .map(|function| {
-            let end = graph.starts.get(function + 1).copied().unwrap_or(instructions.len());
-            format!("{} {}", names.name(&instructions[graph.starts[function]..end]), frames[function])
-        })
-        .collect();
+    let deepest = chain.into_iter().map(|function| format!("{} {}", name(function), frames[function])).collect();
     Ok(Cost { instructions: word_after("processed ")?.parse()?, stack, deepest })
 }
 

@@ -10,7 +10,7 @@ use datapath_common::{
     path::{Outcome, Packet, Tables, Verdict},
 };
 
-use crate::{maps::Maps, packet::Skb};
+use crate::{log, maps::Maps, packet::Skb};
 
 /// Which way a hook looks. `bpf_redirect_peer` only works inwards: from egress the packet would vanish.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,7 @@ enum Left {
     Reflected = 6,
     Consumed = 7,
     Dropped = 8,
+    ToBridge = 9,
 }
 
 /// Carries the outcome out.
@@ -38,6 +39,7 @@ pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Prog
         // Never TC_ACT_OK: that would silence the programs of others on this hook.
         Ok(Verdict::Pass) => TC_ACT_UNSPEC,
         Ok(Verdict::ToEndpoint(ifindex)) => {
+            log::sent(program, packet.ifindex(), parsed);
             packet.leave(Left::ToEndpoint as u32, ifindex, 0);
             to_endpoint(packet, ifindex, hook)
         }
@@ -46,12 +48,18 @@ pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Prog
             unmark(packet);
             redirect(ifindex, BPF_F_INGRESS as u64)
         }
+        Ok(Verdict::ToBridge(ifindex)) => {
+            packet.leave(Left::ToBridge as u32, ifindex, 0);
+            mark(packet);
+            redirect(ifindex, BPF_F_INGRESS as u64)
+        }
         Ok(Verdict::ToLoopback(ifindex)) => {
             packet.leave(Left::ToLoopback as u32, ifindex, 0);
             unmark(packet);
             redirect(ifindex, BPF_F_INGRESS as u64)
         }
         Ok(Verdict::ToUplink(ifindex)) => {
+            log::sent(program, packet.ifindex(), parsed);
             packet.leave(Left::ToUplink as u32, ifindex, 0);
             mark(packet);
             // SAFETY: without parameters the kernel asks its routes for the next hop.
@@ -68,6 +76,7 @@ pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Prog
             TC_ACT_SHOT
         }
         Err(reason) => {
+            log::dropped(program, packet.ifindex(), parsed, reason);
             packet.leave(Left::Dropped as u32, 0, reason as u32);
             Maps.record_drop(reason, parsed, program, packet.ifindex(), packet.length());
             TC_ACT_SHOT

@@ -1,13 +1,14 @@
 //! The BPF programs. Each is one line here: which hook, which direction, which path of `datapath_common::path`.
 //!
 //! [`packet`] and [`maps`] are the doors to packet memory and to the maps; [`finish`] turns an outcome into what the
-//! kernel does. All decisions are in `datapath-common`, where they run natively too.
+//! kernel does; [`log`] tells what the slow path did. All decisions are in `datapath-common`, where they run natively too.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics, asm_experimental_arch))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "atomics are intrinsics on this target"))]
 #![allow(missing_docs, reason = "the classifier macro makes functions of its own beside the documented ones")]
 
 mod finish;
+mod log;
 mod maps;
 mod packet;
 
@@ -32,7 +33,7 @@ pub fn from_uplink(context: TcContext) -> i32 {
     run(context, Program::FromUplink, Hook::Ingress, path::from_uplink)
 }
 
-/// From the host to containers: egress of a gateway device.
+/// From the host to containers: egress of a gateway device, own or adopted.
 #[classifier]
 pub fn from_host(context: TcContext) -> i32 {
     run(context, Program::FromHost, Hook::Egress, path::from_host)
@@ -54,6 +55,12 @@ pub fn to_uplink(context: TcContext) -> i32 {
 #[classifier]
 pub fn to_container(context: TcContext) -> i32 {
     run(context, Program::ToContainer, Hook::Egress, path::to_container)
+}
+
+/// Everything that an adopted bridge hands up to the host: its ingress.
+#[classifier]
+pub fn to_host(context: TcContext) -> i32 {
+    run(context, Program::ToHost, Hook::Ingress, path::to_host)
 }
 
 /// Takes one packet its way.

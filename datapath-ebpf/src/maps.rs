@@ -17,8 +17,10 @@ use datapath_common::{
         Network, Program, Publication, PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
     },
     logic::parse::Parsed,
-    path::{FlowSlot, Inserted, LoopBody, Scratch, Tables, UsageSlot},
+    path::{FlowSlot, Inserted, LoopBody, Scratch, Step, Tables, UsageSlot},
 };
+
+use crate::log;
 
 const ENDPOINT_CAPACITY: u32 = 16_384;
 const NETWORK_CAPACITY: u32 = 4_096;
@@ -199,6 +201,14 @@ impl Tables for Maps {
     fn random(&self) -> u32 {
         // SAFETY: the helper has no arguments.
         unsafe { helpers::bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn trace(&self, step: Step) {
+        log::remember(|seen| match step {
+            Step::PortsTried(ports) => seen.ports_tried = ports,
+            Step::SlotTried => seen.slots_tried += 1,
+        });
     }
 
     #[inline(always)]

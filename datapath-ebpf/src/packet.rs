@@ -20,7 +20,7 @@ use datapath_common::{
     path::{Checksum, Packet, Route, Tables},
 };
 
-use crate::maps::Maps;
+use crate::{log, maps::Maps};
 
 /// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leave `skb->csum` alone, as the change of an IPv6 address and that of the
 /// checksum that covers it cancel out (Linux 6.16, commit ead7f9b8de65).
@@ -30,6 +30,8 @@ const EINVAL: i64 = -22;
 const PACKET_HOST: u32 = 0;
 /// Packet type of what is for another machine.
 const PACKET_OTHERHOST: u32 = 3;
+/// Packet type of the host's own copy of a group packet. No device gives it to what it receives (eth_type_trans).
+const PACKET_LOOPBACK: u32 = 5;
 /// `BPF_F_CURRENT_NETNS`.
 const CURRENT_NETNS: u64 = u64::MAX;
 const AF_INET: u8 = 2;
@@ -52,12 +54,6 @@ impl Skb {
     pub fn length(&self) -> u32 {
         // SAFETY: the context is valid while the program runs; the verifier checks the field.
         unsafe { (*self.skb).len }
-    }
-
-    #[inline(always)]
-    pub fn set_mark(&mut self, mark: u32) {
-        // SAFETY: as in `length`.
-        unsafe { (*self.skb).mark = mark }
     }
 
     /// Leaves what was decided where BPF_PROG_TEST_RUN can read it.
@@ -224,8 +220,9 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn copy_to_host(&mut self, ifindex: u32) {
-        let mark = self.mark() & !Maps.setting32(core::mem::offset_of!(Settings, mark));
+    fn copy_to_host(&mut self, ifindex: u32, marked: bool) {
+        let ours = Maps.setting32(core::mem::offset_of!(Settings, mark));
+        let mark = if marked { self.mark() | ours } else { self.mark() & !ours };
         self.copy_to(ifindex, mark, BPF_F_INGRESS as u64);
     }
 
@@ -271,6 +268,18 @@ impl Packet for Skb {
         unsafe { (*self.skb).mark }
     }
 
+    #[inline(always)]
+    fn set_mark(&mut self, mark: u32) {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).mark = mark }
+    }
+
+    #[inline(always)]
+    fn is_looped_back(&self) -> bool {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).pkt_type == PACKET_LOOPBACK }
+    }
+
     #[inline(never)]
     fn route(&self, answers: &FlowKey, ifindex: u32, with_source: bool) -> Result<Route, DropReason> {
         // SAFETY: all zeroes is a valid value of this plain C struct, which is 64 bytes long.
@@ -294,6 +303,11 @@ impl Packet for Skb {
         let result = unsafe {
             helpers::bpf_fib_lookup(self.skb.cast(), &raw mut lookup, size_of::<bpf_fib_lookup>() as i32, flags)
         } as u32;
+        log::remember(|seen| {
+            seen.routes_asked += 1;
+            seen.route_result = result;
+            seen.route_ifindex = lookup.ifindex;
+        });
         // An unresolved neighbour is resolved by the redirect.
         if result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH {
             return Err(DropReason::NoRoute);

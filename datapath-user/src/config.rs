@@ -6,12 +6,14 @@ use anyhow::{Context, Result, bail};
 use datapath_common::abi::Settings;
 use serde::Deserialize;
 
-use crate::kernel::Attach;
+use crate::kernel::{Attach, ProgramLog};
 
 /// Where the configuration is looked for; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/datapath/config.toml";
 /// The default socket.
 pub const DEFAULT_SOCKET: &str = "/run/datapath/datapath.sock";
+/// Where dockerd is met unless told otherwise.
+pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const DEFAULT_STATE_DIR: &str = "/var/lib/datapath";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/datapath";
 
@@ -30,6 +32,10 @@ pub struct Overrides {
     pub uplinks: Vec<String>,
     /// How to attach.
     pub attach: Option<Attach>,
+    /// dockerd's socket, to follow it.
+    pub docker: Option<PathBuf>,
+    /// What the programs log.
+    pub program_log: Option<ProgramLog>,
 }
 
 /// The configuration of a daemon.
@@ -47,6 +53,8 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// How to attach.
     pub attach: Attach,
+    /// dockerd's socket; none: Docker's networks are not touched.
+    pub docker: Option<PathBuf>,
     /// Load-time settings of the programs.
     pub settings: Settings,
 }
@@ -62,6 +70,8 @@ struct File {
     #[serde(default)]
     uplinks: Vec<String>,
     attach: Option<Attach>,
+    docker: Option<FollowDocker>,
+    program_log: Option<ProgramLog>,
     mark: Option<u32>,
     flow_capacity: Option<u32>,
     flow_quota: Option<u32>,
@@ -69,6 +79,25 @@ struct File {
     profile: Option<Profile>,
     #[serde(default)]
     timeouts: Timeouts,
+}
+
+/// Whether to follow dockerd, and where its socket is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum FollowDocker {
+    /// At its default socket, or not.
+    Default(bool),
+    /// At this socket.
+    At(PathBuf),
+}
+
+impl FollowDocker {
+    fn socket(self) -> Option<PathBuf> {
+        match self {
+            Self::Default(follow) => follow.then(|| PathBuf::from(DOCKER_SOCKET)),
+            Self::At(socket) => Some(socket),
+        }
+    }
 }
 
 /// A set of timeouts.
@@ -119,7 +148,8 @@ impl Config {
     }
 
     fn combine(file: File, overrides: &Overrides) -> Result<Self> {
-        let settings = settings(&file)?;
+        let program_log = overrides.program_log.or(file.program_log).unwrap_or_default();
+        let settings = Settings { program_log: program_log.setting(), ..settings(&file)? };
         let choose = |chosen: &Option<PathBuf>, file: Option<PathBuf>, default: &str| {
             chosen.clone().or(file).unwrap_or_else(|| PathBuf::from(default))
         };
@@ -130,6 +160,7 @@ impl Config {
             pin_dir: choose(&overrides.pin_dir, file.pin_dir, DEFAULT_PIN_DIR),
             uplinks: if overrides.uplinks.is_empty() { file.uplinks } else { overrides.uplinks.clone() },
             attach: overrides.attach.or(file.attach).unwrap_or(Attach::Auto),
+            docker: overrides.docker.clone().or(file.docker.and_then(FollowDocker::socket)),
             settings,
         };
         for (what, path) in [("socket", &config.socket), ("state_dir", &config.state_dir), ("pin_dir", &config.pin_dir)]
@@ -203,10 +234,13 @@ mod tests {
 
     #[test]
     fn file_and_command_line() {
-        let config =
-            config("pin_dir = \"/other\"\nuplinks = [\"eth0\"]\nattach = \"clsact\"\nflow_quota = 7").expect("valid");
+        let config = config(
+            "pin_dir = \"/other\"\nuplinks = [\"eth0\"]\nattach = \"clsact\"\nflow_quota = 7\nprogram_log = \"debug\"",
+        )
+        .expect("valid");
         assert_eq!(config.pin_dir, Path::new("/pins"));
         assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
+        assert_eq!(config.settings.program_log, ProgramLog::Debug.setting());
         assert_eq!((config.uplinks, config.settings.flow_quota), (vec!["eth0".to_owned()], 7));
     }
 
@@ -230,6 +264,7 @@ mod tests {
             "flood_rate = 0",
             "profile = \"x\"",
             "attach = \"x\"",
+            "program_log = \"info\"",
             "socket = \"\"",
             "[timeouts]\nudp = 0",
             "[timeouts]\nx = 1",

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod docker;
 pub mod doctor;
 pub mod engine;
 pub mod kernel;

@@ -13,7 +13,7 @@ use crate::kernel::sysctl::{Change, ReservedPorts};
 use crate::model::Model;
 
 /// The layout of the file. Raised when an older daemon could not read it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Everything: path-like key → JSON.
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("datapath");
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused() {
         let mut content = encode(&state()).expect("encoded");
-        content.insert("version".to_owned(), b"2".to_vec());
+        content.insert("version".to_owned(), b"3".to_vec());
         assert!(decode(&content).expect_err("refused").to_string().contains("newer daemon"));
     }
 }

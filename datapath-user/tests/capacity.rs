@@ -10,7 +10,7 @@ use support::{address, assert_no_leak, at, configured, endpoint, fail, reach, re
 
 /// Opens UDP flows to different targets until one is refused; how many were answered.
 fn open_flows(from: &Container, ports: std::ops::Range<u16>) -> usize {
-    let client = Client::new(&from.namespace).timeout(Duration::from_millis(60));
+    let client = Client::new(&from.namespace).timeout(Duration::from_millis(250));
     let target = at(address(Lan::INTERNET[0]), 80);
     ports
         .filter(|port| {
@@ -78,4 +78,28 @@ fn n10_expired_flows_make_room_with_the_daemon_dead() {
 #[test]
 fn n10_expired_flows_do_not_count_against_the_quota_with_the_daemon_dead() {
     open_and_expire("flow_capacity = 1024\nflow_quota = 60\n[timeouts]\nudp = 1\n");
+}
+
+/// Opens and closes more connections than there is room for, none of which has expired.
+fn open_and_close(config: &str) {
+    let scene = configured(config);
+    scene.network(1, "");
+    let a = scene.join("a", 1, 10);
+    let _far = serve(&scene.lan().internet, "far", 80);
+    scene.kill_daemon().expect("kills");
+    for number in 0..200 {
+        let connection = Client::new(&a.namespace).connect(at(address(Lan::INTERNET[0]), 80)).expect("connects");
+        let rest = connection.finish().unwrap_or_else(|error| panic!("connection {number}: {error}"));
+        assert_eq!(rest, b"", "connection {number}");
+    }
+}
+
+#[test]
+fn n10_closed_connections_make_room_at_once_with_the_daemon_dead() {
+    open_and_close("flow_capacity = 64\nflow_quota = 1000\n");
+}
+
+#[test]
+fn n10_closed_connections_do_not_count_against_the_quota() {
+    open_and_close("flow_capacity = 1024\nflow_quota = 40\n");
 }

@@ -142,10 +142,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).context("a pid is small")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} for the daemon"))
+    }
+
     /// Asks it to stop, and returns how it ended.
     pub fn stop(mut self) -> Result<ExitStatus> {
-        let pid = i32::try_from(self.child.id()).context("a pid is small")?;
-        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait()? {

@@ -1,7 +1,11 @@
-//! A tcx program that is not ours: two instructions, in front of all others or behind them.
+//! What others do to the hooks: a tcx program that is not ours (two instructions, in front of all others or behind
+//! them), and links that are detached by force.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -14,8 +18,10 @@ pub const DROP: i32 = 2;
 
 // bpf(2) commands and constants (include/uapi/linux/bpf.h).
 const PROG_LOAD: i64 = 5;
+const OBJ_GET: i64 = 7;
 const OBJ_GET_INFO_BY_FD: i64 = 15;
 const LINK_CREATE: i64 = 28;
+const LINK_DETACH: i64 = 34;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const TCX_INGRESS: u32 = 46;
 const F_BEFORE: u32 = 1 << 3;
@@ -64,6 +70,19 @@ impl ForeignProgram {
         let ifindex = info[2] as u32;
         Ok(ifindex != 0)
     }
+}
+
+/// Detaches the link pinned at `path` from its interface, as `bpftool link detach` does. The pin stays.
+pub fn detach_pinned(path: &Path) -> Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attribute: Attribute = [0; 16];
+    attribute[0] = name.as_ptr() as u64;
+    let link = bpf(OBJ_GET, &mut attribute).with_context(|| format!("open {}", path.display()))?;
+    // SAFETY: OBJ_GET returned a descriptor that nobody else owns.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let mut attribute: Attribute = [0; 16];
+    attribute[0] = pair(link.as_raw_fd().cast_unsigned(), 0);
+    bpf(LINK_DETACH, &mut attribute).with_context(|| format!("detach {}", path.display())).map(drop)
 }
 
 fn load(verdict: i32) -> io::Result<OwnedFd> {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -135,6 +136,19 @@ impl Host {
         let status = daemon.stop()?;
         ensure!(status.success(), "the daemon ended with {status} after SIGTERM");
         Ok(())
+    }
+
+    /// Runs `work` while the daemon lives but does nothing (SIGSTOP), so that it cannot set right in between what
+    /// `work` breaks.
+    pub fn while_paused<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        self.signal(Signal::SIGSTOP)?;
+        let result = work();
+        self.signal(Signal::SIGCONT)?;
+        Ok(result)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.lock().as_ref().context("the daemon does not run")?.signal(signal)
     }
 
     /// The daemon's process id.

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use benches::verifier;
-use datapath_common::abi::Settings;
+use datapath_common::abi::{Settings, program_log};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns},
@@ -55,6 +55,9 @@ fn test() -> Result<()> {
     let object = fs::read(OBJECT).context(OBJECT)?;
     let costs = verifier::costs(&object, &Settings::DEFAULT).context("loading the programs")?;
     println!("guest: costs {}", serde_json::to_string(&costs)?);
+    let logging = Settings { program_log: program_log::TRACE, ..Settings::DEFAULT };
+    let costs = verifier::costs(&object, &logging).context("loading the programs with all that they can log")?;
+    println!("guest: with program log {}", serde_json::to_string(&costs)?);
 
     lay_wires()?;
     let mut daemon = start_daemon()?;

@@ -105,8 +105,8 @@ drop_reasons! {
         "It came from outside with an address of this host or of one of its networks as source.",
         "Look for a routing loop or a forged sender on the uplink's network.";
     Unjudged = 22, "unjudged",
-        "It reached an endpoint's port by a way on which no program of ours judged it.",
-        "Find out who sends on that interface; the host's way to containers is the gateway device.";
+        "It reached an endpoint's port, or the host by an adopted bridge, by a way on which no program of ours judged it.",
+        "Nothing, if it stops once the port is attached. Otherwise find out who sends there; the host's way to containers is the gateway device.";
     AddressOnUplink = 23, "address_on_uplink",
         "It would leave by an uplink with an address of one of our networks as source.",
         "Bind host programs that talk to the outside to an address of the uplink.";
@@ -156,8 +156,8 @@ drop_reasons! {
         "The endpoint of this flow or publication has been detached.",
         "Nothing, if the container was stopped.";
     Forwarded = 39, "forwarded",
-        "The host's own routing would carry it to a container, past the rules.",
-        "Make the interface it came from an uplink, or remove the route.";
+        "The host would carry it to a container for somebody else, past the rules.",
+        "Make the interface it came from an uplink, or remove the route; let a proxy send from an address of the host.";
     WriteFailed = 40, "write_failed",
         "The kernel refused to change the packet.",
         "Report it, with `datapath doctor` and the kernel's version.";

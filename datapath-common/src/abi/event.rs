@@ -10,7 +10,7 @@ pub enum Program {
     FromContainer = 0,
     /// tcx ingress of an uplink.
     FromUplink = 1,
-    /// tcx egress of a gateway device.
+    /// tcx egress of a gateway device, adopted bridges included.
     FromHost = 2,
     /// tcx egress of the host's lo.
     FromLoopback = 3,
@@ -18,17 +18,20 @@ pub enum Program {
     ToUplink = 4,
     /// tcx egress of an endpoint's host-side veth.
     ToContainer = 5,
+    /// tcx ingress of an adopted bridge.
+    ToHost = 6,
 }
 
 impl Program {
     /// Every program, with the name it has in the BPF object.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::FromContainer, "from_container"),
         (Self::FromUplink, "from_uplink"),
         (Self::FromHost, "from_host"),
         (Self::FromLoopback, "from_loopback"),
         (Self::ToUplink, "to_uplink"),
         (Self::ToContainer, "to_container"),
+        (Self::ToHost, "to_host"),
     ];
 }
 

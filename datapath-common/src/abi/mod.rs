@@ -22,10 +22,10 @@ pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, UdpMapped, UdpMapping, claim, 
 pub use mutant::Mutant;
 pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
 pub use publication::{Publication, PublishedKey};
-pub use settings::{Metric, Settings};
+pub use settings::{Metric, Settings, program_log};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Names of the maps, as the programs define and the pin directory shows them.
 pub mod map {

@@ -26,8 +26,8 @@ pub struct Settings {
     pub loopback_ifindex: u32,
     /// 1 where the kernel's FIB lookup gives the source address (Linux 6.7, commit dab4e1f06cab).
     pub fib_source: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// What the programs log of their slow path: [`program_log`].
+    pub program_log: u32,
     /// Number of the [`super::Mutant`] to behave as; 0, none. Read only by builds with the `mutants` feature.
     pub mutant: u32,
     /// Events of one drop reason are at least this far apart on a CPU.
@@ -36,6 +36,16 @@ pub struct Settings {
     pub masquerade_port_first: u32,
     /// The last, host order.
     pub masquerade_port_last: u32,
+}
+
+/// Values of [`Settings::program_log`]; each includes those before it.
+pub mod program_log {
+    /// Nothing.
+    pub const OFF: u32 = 0;
+    /// What led to a drop.
+    pub const DEBUG: u32 = 1;
+    /// What led to any other outcome.
+    pub const TRACE: u32 = 2;
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -54,7 +64,7 @@ impl Settings {
         mark: 1 << 22,
         loopback_ifindex: 1,
         fib_source: 0,
-        reserved: 0,
+        program_log: program_log::OFF,
         mutant: 0,
         event_interval: SECOND / 10,
         masquerade_port_first: 1_024,

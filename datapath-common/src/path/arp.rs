@@ -1,6 +1,6 @@
 //! ARP (RFC 826), answered in place: nobody but the asker sees the answer, and nobody sees the question (B3).
 
-use super::{Outcome, Packed, Packet, Tables, Verdict, from_container::CONSUMED, port::Port, switch};
+use super::{Outcome, Packed, Packet, Tables, Verdict, forward, from_container::CONSUMED, port::Port, switch};
 use crate::{
     abi::{Address, AddressKey, DropReason, HOST, Mutant, Network},
     logic::headers::Headers,
@@ -91,7 +91,7 @@ fn from_endpoint_inline<P: Packet, T: Tables>(
 pub(super) fn from_host<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    network_id: u32,
+    (network_id, network): (u32, &Network),
     headers: &mut Headers,
 ) -> Outcome {
     let arp = parse(headers)?;
@@ -104,8 +104,7 @@ pub(super) fn from_host<P: Packet, T: Tables>(
         return CONSUMED;
     }
     let endpoint = tables.endpoint(owner).ok_or(DropReason::UnknownNeighbour)?;
-    let (mac, ifindex) = (endpoint.mac, packet.ifindex());
-    answer(packet, headers, &arp, mac).map(|_| Verdict::ToHost(ifindex))
+    answer(packet, headers, &arp, endpoint.mac).map(|_| forward::to_host(network))
 }
 
 /// The MAC address of an endpoint or of the gateway.

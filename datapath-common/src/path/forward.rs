@@ -1,8 +1,8 @@
-//! The last step to an endpoint: MAC addresses and size.
+//! The last step to an endpoint or to the host: MAC addresses, size, device.
 
-use super::Packet;
+use super::{Packet, Verdict};
 use crate::{
-    abi::{DropReason, Endpoint, Network},
+    abi::{DropReason, Endpoint, Network, network_flags},
     logic::headers::{ETHERNET, Headers},
 };
 
@@ -20,4 +20,14 @@ pub(super) fn check_size<P: Packet>(packet: &P, headers: &Headers, mtu: u32) -> 
 #[inline(always)]
 pub(super) fn address_frame(headers: &mut Headers, endpoint: &Endpoint, network: &Network) {
     headers.set_macs(endpoint.mac, network.gateway_mac);
+}
+
+/// Up into the host, as received by the network's gateway device.
+#[inline(always)]
+pub(super) fn to_host(network: &Network) -> Verdict {
+    if network.has(network_flags::ADOPTED) {
+        Verdict::ToBridge(network.gateway_ifindex)
+    } else {
+        Verdict::ToHost(network.gateway_ifindex)
+    }
 }

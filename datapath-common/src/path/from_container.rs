@@ -1,8 +1,8 @@
 //! Everything a container sends.
 
 use super::{
-    Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, masquerade, neighbour, port, port::Port, route,
-    switch,
+    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, masquerade, neighbour, port,
+    port::Port, route, switch,
 };
 use crate::{
     abi::{DropReason, FlowEnd, Mutant},
@@ -47,11 +47,7 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
 #[inline(never)]
 fn admit<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scratch: &mut Scratch) -> Packed {
     let Scratch { headers, parsed } = scratch;
-    match admitted(packet, tables, port, headers, parsed) {
-        Ok(Some(verdict)) => Packed::new(Ok(verdict)),
-        Ok(None) => Packed::NONE,
-        Err(reason) => Packed::new(Err(reason)),
-    }
+    Packed::of(admitted(packet, tables, port, headers, parsed))
 }
 
 #[inline(always)]
@@ -61,7 +57,7 @@ fn admitted<P: Packet, T: Tables>(
     port: &Port<'_>,
     headers: &mut Headers,
     parsed: &mut Parsed,
-) -> Result<Option<Verdict>, DropReason> {
+) -> Result<Decision, DropReason> {
     if !packet.read_headers(ETHERNET, headers) {
         return Err(DropReason::Malformed);
     }
@@ -73,8 +69,8 @@ fn admitted<P: Packet, T: Tables>(
             parsed.key.scope = port.endpoint.network as u16;
             ip(packet, tables, port, headers, parsed)
         }
-        ethertype::ARP => arp::from_endpoint(packet, tables, port, headers).map(Some),
-        _ => switch::other_protocol(packet, tables, port, headers).map(Some),
+        ethertype::ARP => arp::from_endpoint(packet, tables, port, headers).map(Decision::Verdict),
+        _ => switch::other_protocol(packet, tables, port, headers).map(Decision::Verdict),
     }
 }
 
@@ -105,7 +101,7 @@ fn ip<P: Packet, T: Tables>(
     port: &Port<'_>,
     headers: &mut Headers,
     parsed: &mut Parsed,
-) -> Result<Option<Verdict>, DropReason> {
+) -> Result<Decision, DropReason> {
     if !port.speaks(parsed) && !tables.mutant(Mutant::Ipv6Unguarded) {
         return Err(DropReason::FamilyDisabled);
     }
@@ -121,7 +117,7 @@ fn ip<P: Packet, T: Tables>(
     }
     if parsed.transport == Transport::Icmp {
         if let Some(outcome) = neighbour::from_endpoint(packet, tables, port, headers, parsed) {
-            return outcome.map(Some);
+            return outcome.map(Decision::Verdict);
         }
         if parsed.ethertype == ethertype::IPV4 && parsed.flags == icmp::REDIRECT {
             return Err(DropReason::RogueRouter);
@@ -131,15 +127,15 @@ fn ip<P: Packet, T: Tables>(
         return Err(DropReason::RogueDhcp);
     }
     if headers.to_group() {
-        return switch::flood(packet, tables, port, parsed).map(Some);
+        return switch::flood(packet, tables, port, parsed).map(Decision::Verdict);
     }
     // Among siblings only an endpoint with published ports has flows: it answers clients of its own network that took
     // the way by the host (N8).
     let answers_siblings = port.endpoint.publications != 0 && !tables.mutant(Mutant::HairpinUntranslated);
     if answers_siblings || headers.destination_mac() == port.network.gateway_mac {
-        return Ok(None);
+        return Ok(Decision::Open);
     }
-    switch::unicast(packet, tables, port, headers, parsed).map(Some)
+    switch::unicast(packet, tables, port, headers, parsed).map(Decision::Verdict)
 }
 
 /// UDP from port 67 (RFC 2131 section 4.1) or 547 (RFC 8415 section 7.2).

@@ -2,7 +2,7 @@
 
 use super::{Outcome, Packet, Scratch, Tables, Verdict, arp, forward, from_container::CONSUMED, neighbour, switch};
 use crate::{
-    abi::{AddressKey, DropReason, HOST},
+    abi::{Address, AddressKey, DropReason, HOST},
     logic::{
         headers::{ETHERNET, ethertype},
         parse::{Transport, parse},
@@ -25,17 +25,28 @@ pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
         return Err(DropReason::Malformed);
     }
     parsed.ethertype = headers.ethertype();
-    match parsed.ethertype {
-        ethertype::ARP => return arp::from_host(packet, tables, network_id, headers),
-        ethertype::IPV4 | ethertype::IPV6 => parse(packet, headers, parsed)?,
+    let v4 = match parsed.ethertype {
+        ethertype::ARP | ethertype::IPV4 => true,
+        ethertype::IPV6 => false,
         _ => return Err(DropReason::UnknownDestination),
+    };
+    if !network.speaks(v4) {
+        return Err(DropReason::FamilyDisabled);
     }
+    if network.gateway(v4).is_none() {
+        return Err(DropReason::InternalNetwork);
+    }
+    if parsed.ethertype == ethertype::ARP {
+        return arp::from_host(packet, tables, (network_id, network), headers);
+    }
+    parse(packet, headers, parsed)?;
     if parsed.ethertype == ethertype::IPV6
         && parsed.transport == Transport::Icmp
-        && let Some(outcome) = neighbour::from_host(packet, tables, network_id, headers, parsed)
+        && let Some(outcome) = neighbour::from_host(packet, tables, (network_id, network), headers, parsed)
     {
         return outcome;
     }
+    guard_source(tables, &parsed.key.source)?;
     if headers.to_group() {
         switch::copy_to_members(packet, tables, network_id, network.members, 0);
         return CONSUMED;
@@ -50,4 +61,18 @@ pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     forward::address_frame(headers, endpoint, network);
     packet.store_headers(headers, ETHERNET)?;
     Ok(Verdict::ToEndpoint(endpoint.ifindex))
+}
+
+/// What the host sends, it sends from an address of its own. Anything else it carries for others, by a process or by a
+/// device whose packets do not say where they entered, past the rules (I2, P10).
+#[inline(always)]
+fn guard_source<T: Tables>(tables: &T, source: &Address) -> Result<(), DropReason> {
+    if source.is_loopback() {
+        return Err(DropReason::LoopbackAddress);
+    }
+    // Before it has an address, and on this link only: neither is ever forwarded (RFC 4291 section 2.5).
+    if source.is_unspecified() || source.is_link_local_v6() || tables.is_host_address(source) {
+        return Ok(());
+    }
+    Err(DropReason::Forwarded)
 }

@@ -1,8 +1,8 @@
 //! The host's own connections to published ports, by 127.0.0.1, `::1` and its other addresses.
 
-use super::{Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
 use crate::{
-    abi::{FlowEnd, scope},
+    abi::{DropReason, FlowEnd, scope},
     logic::{
         headers::{ETHERNET, ethertype},
         parse::{Fragment, Parsed, parse},
@@ -38,15 +38,17 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
 /// Decides about a packet of no flow yet; [`Packed::BEGUN`] when it met a publication.
 #[inline(never)]
 fn enter<T: Tables>(tables: &T, parsed: &Parsed) -> Packed {
-    let Some(index) = publish::find(tables, &parsed.key) else {
-        return Packed::new(Ok(Verdict::Pass));
-    };
-    // A segment of no connection goes to the host, which answers it with a RST.
-    if !publish::begins(parsed) {
-        return Packed::new(Ok(Verdict::Pass));
-    }
-    match publish::begin(tables, parsed, index, FlowEnd::default()) {
-        Ok(()) => Packed::BEGUN,
-        Err(reason) => Packed::new(Err(reason)),
+    Packed::of(decide(tables, parsed))
+}
+
+#[inline(always)]
+fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Decision, DropReason> {
+    match publish::find(tables, &parsed.key) {
+        // A segment of no connection goes to the host, which answers it with a RST.
+        Some(index) if publish::begins(parsed) => {
+            publish::begin(tables, parsed, index, FlowEnd::default())?;
+            Ok(Decision::Begun)
+        }
+        _ => Ok(Decision::Verdict(Verdict::Pass)),
     }
 }

@@ -1,6 +1,6 @@
 //! What comes in from the outside. The host's own traffic passes untouched.
 
-use super::{Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
 use crate::{
     abi::{DropReason, FlowEnd, Mutant, scope},
     logic::{
@@ -24,6 +24,10 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
         None => {}
         Some(0) => packet.remove_tag()?,
         Some(_) => return Ok(Verdict::Pass),
+    }
+    // The kernel takes a tag behind the priority tag out of the packet as well (skb_vlan_pop).
+    if packet.vlan().is_some() {
+        return Ok(Verdict::Pass);
     }
     if packet.is_for_another() {
         return Ok(Verdict::Pass);
@@ -66,20 +70,19 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, headers: &mut Headers, p
 /// Decides about a packet of no flow yet; [`Packed::BEGUN`] when it has begun one.
 #[inline(never)]
 fn enter<T: Tables>(tables: &T, parsed: &Parsed) -> Packed {
-    match decide(tables, parsed) {
-        Ok(Some(verdict)) => Packed::new(Ok(verdict)),
-        Ok(None) => Packed::BEGUN,
-        Err(reason) => Packed::new(Err(reason)),
-    }
+    Packed::of(decide(tables, parsed))
 }
 
+/// It is the host's.
+const PASS: Decision = Decision::Verdict(Verdict::Pass);
+
 #[inline(always)]
-fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Option<Verdict>, DropReason> {
+fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Decision, DropReason> {
     let key = &parsed.key;
     if let Some(network_id) = tables.subnet(&key.destination) {
         guard_source(tables, parsed)?;
         publish::begin_routed(tables, parsed, network_id)?;
-        return Ok(None);
+        return Ok(Decision::Begun);
     }
     let loopback = key.destination.is_loopback() && !tables.mutant(Mutant::LoopbackFromOutside);
     let local = tables.is_host_address(&key.destination) || tables.mutant(Mutant::AnyDestinationPublished);
@@ -95,15 +98,15 @@ fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Option<Verdict>, Dro
         guard_source(tables, parsed)?;
         // A segment of no connection goes to the host, which answers it with a RST.
         if parsed.transport == Transport::Tcp && !publish::begins(parsed) {
-            return Ok(Some(Verdict::Pass));
+            return Ok(PASS);
         }
         publish::begin(tables, parsed, index, FlowEnd::default())?;
-        return Ok(None);
+        return Ok(Decision::Begun);
     }
     if tables.subnet(&key.source).is_some() && !tables.mutant(Mutant::MartiansAccepted) {
         return Err(DropReason::SpoofedSource);
     }
-    Ok(Some(Verdict::Pass))
+    Ok(PASS)
 }
 
 /// What is for our networks or ports cannot come from this host or from a loopback address (S2).

@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use super::{
-    Inserted, Packet, Route, Tables,
-    flow_table::{self, Begun},
+    Inserted, Packet, Route, Step, Tables,
+    flow_slots::{self, Begun},
     port::Port,
     publish,
     slot::{Beginning, FlowSlot},
@@ -31,7 +31,9 @@ pub(super) fn begin<P: Packet, T: Tables>(
     if parsed.fragment != Fragment::Whole {
         return Err(DropReason::Fragment);
     }
-    let translated = port.has(network_flags::MASQUERADE) && !tables.mutant(Mutant::MasqueradeSkipped);
+    let translated = port.has(network_flags::MASQUERADE)
+        && !port.network.is_routed(parsed.key.source.is_v4())
+        && !tables.mutant(Mutant::MasqueradeSkipped);
     may_leave(parsed, translated)?;
     let route = packet.route(&parsed.key.reverse(scope::UPLINK), port.network.gateway_ifindex, true)?;
     let uplink = tables.uplink(route.ifindex).ok_or(DropReason::NotAnUplink)?;
@@ -44,7 +46,7 @@ pub(super) fn begin<P: Packet, T: Tables>(
         flags: if translated { flow_flags::MASQUERADED } else { 0 },
         route_ifindex: route.ifindex,
     };
-    let begun = flow_table::begin(tables, &parsed.key, &beginning)?;
+    let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(scope::UPLINK);
     let found = if translated {
         external_address(&route, own).and_then(|external| {
@@ -52,16 +54,16 @@ pub(super) fn begin<P: Packet, T: Tables>(
             take_port(packet, tables, &begun, parsed.transport == Transport::Udp)
         })
     } else {
-        offered(flow_table::offer_reply(tables, &begun))
+        offered(flow_slots::offer_reply(tables, &begun))
     };
     if let Err(reason) = found {
-        flow_table::abandon(tables, &begun);
+        flow_slots::abandon(tables, &begun);
         return Err(reason);
     }
     if translated && parsed.transport == Transport::Udp && !tables.mutant(Mutant::MappingPerDestination) {
         remember(tables, begun.slot);
     }
-    flow_table::complete(tables, &begun)
+    flow_slots::complete(tables, &begun)
 }
 
 /// Whether the packet can begin a flow to the outside.
@@ -101,7 +103,7 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
         slot.set_reply_port(port);
         // The host may have come to use it since.
         if !is_the_hosts(packet, tables, &slot.get().reply) {
-            match flow_table::offer_reply(tables, begun) {
+            match flow_slots::offer_reply(tables, begun) {
                 Inserted::Yes => return Ok(()),
                 Inserted::Full => return Err(DropReason::FlowTableFull),
                 Inserted::Exists => {}
@@ -113,8 +115,11 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
     let mut tried = 0;
     while tried < PORTS_TRIED {
         if is_free(packet, tables, &slot.get().reply, udp) || tables.mutant(Mutant::PortTakenTwice) {
-            match flow_table::offer_reply(tables, begun) {
-                Inserted::Yes => return Ok(()),
+            match flow_slots::offer_reply(tables, begun) {
+                Inserted::Yes => {
+                    tables.trace(Step::PortsTried(tried + 1));
+                    return Ok(());
+                }
                 Inserted::Full => return Err(DropReason::FlowTableFull),
                 Inserted::Exists => {}
             }
@@ -125,6 +130,7 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
         slot.set_reply_port(random_port(tables));
         tried += 1;
     }
+    tables.trace(Step::PortsTried(tried));
     Err(DropReason::PortsExhausted)
 }
 

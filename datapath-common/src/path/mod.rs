@@ -1,10 +1,12 @@
 //! The way of a packet.
 //!
-//! One file per hook (`from_container`, `from_uplink`, `from_host`, `from_loopback`, `to_uplink`, `to_container`) and
+//! One file per hook (`from_container`, `from_uplink`, `from_host`, `from_loopback`, `to_uplink`, `to_container`,
+//! `to_host`) and
 //! one per stage they share. Everything is generic over the [`Packet`] and the [`Tables`], so the code that runs in
 //! the kernel is the code that the tests run natively. Every path ends in an [`Outcome`].
 
 mod arp;
+mod flow_slots;
 mod flow_table;
 mod forward;
 mod from_container;
@@ -13,18 +15,22 @@ mod from_loopback;
 mod from_uplink;
 mod masquerade;
 mod neighbour;
+mod outcome;
 mod port;
 mod publish;
 mod route;
 mod slot;
 mod switch;
+mod to_host;
 mod to_uplink;
 
 pub use from_container::from_container;
 pub use from_host::from_host;
 pub use from_loopback::from_loopback;
 pub use from_uplink::from_uplink;
+pub use outcome::{Decision, Outcome, Packed, Verdict};
 pub use slot::{FlowSlot, UsageSlot};
+pub use to_host::to_host;
 pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
@@ -38,94 +44,6 @@ use crate::{
         parse::Parsed,
     },
 };
-
-/// Where a judged packet goes.
-#[must_use]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It is none of our business: the next program and the kernel see it.
-    Pass,
-    /// To the endpoint behind this host-side veth.
-    ToEndpoint(u32),
-    /// Up into the host, as received by this gateway device.
-    ToHost(u32),
-    /// Up into the host, as received by its loopback device.
-    ToLoopback(u32),
-    /// Out by this uplink, to the neighbour that the host's routes and neighbour table name.
-    ToUplink(u32),
-    /// Back out of the device it came in by: an answer made from the question.
-    Reflected,
-    /// Nobody else needs it: it was flooded, or told us nothing new.
-    Consumed,
-}
-
-/// What a path ends in.
-pub type Outcome = Result<Verdict, DropReason>;
-
-/// An outcome as the one word that a BPF function can return.
-///
-/// The larger stages are functions of their own in the BPF programs too. The verifier joins all ways through such a
-/// function at its return, where what was parsed or found is in memory and so has no known value: that keeps
-/// from_container at some ten thousand instructions verified instead of over a million (Linux 6.18).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Packed(u64);
-
-impl Packed {
-    /// No outcome: the stage had nothing to say.
-    pub const NONE: Self = Self(u64::MAX);
-    /// No outcome yet: the stage began a flow, which is to be followed.
-    pub const BEGUN: Self = Self(u64::MAX - 1);
-
-    /// Packs.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(outcome: Outcome) -> Self {
-        let (kind, value) = match outcome {
-            Ok(Verdict::Pass) => (0, 0),
-            Ok(Verdict::ToEndpoint(ifindex)) => (1, ifindex),
-            Ok(Verdict::ToHost(ifindex)) => (2, ifindex),
-            Ok(Verdict::ToLoopback(ifindex)) => (3, ifindex),
-            Ok(Verdict::ToUplink(ifindex)) => (4, ifindex),
-            Ok(Verdict::Reflected) => (5, 0),
-            Ok(Verdict::Consumed) => (6, 0),
-            Err(reason) => (7, reason as u32),
-        };
-        Self(kind << 32 | value as u64)
-    }
-
-    /// Unpacks; `None` of [`Self::NONE`] and [`Self::BEGUN`].
-    #[inline(always)]
-    #[must_use]
-    pub const fn outcome(self) -> Option<Outcome> {
-        let value = self.0 as u32;
-        Some(match self.0 >> 32 {
-            0 => Ok(Verdict::Pass),
-            1 => Ok(Verdict::ToEndpoint(value)),
-            2 => Ok(Verdict::ToHost(value)),
-            3 => Ok(Verdict::ToLoopback(value)),
-            4 => Ok(Verdict::ToUplink(value)),
-            5 => Ok(Verdict::Reflected),
-            6 => Ok(Verdict::Consumed),
-            7 => match DropReason::from_number(value) {
-                Some(reason) => Err(reason),
-                None => Err(DropReason::WriteFailed),
-            },
-            _ => return None,
-        })
-    }
-
-    /// Unpacks what is an outcome.
-    ///
-    /// # Errors
-    /// The outcome's own.
-    #[inline(always)]
-    pub const fn unwrap(self) -> Outcome {
-        match self.outcome() {
-            Some(outcome) => outcome,
-            None => Ok(Verdict::Pass),
-        }
-    }
-}
 
 /// A checksum to mend.
 #[derive(Clone, Copy, Debug)]
@@ -203,8 +121,8 @@ pub trait Packet {
     fn add_link_header(&mut self) -> Result<(), DropReason>;
     /// Sends a copy to an endpoint's host-side veth.
     fn copy_to_endpoint(&mut self, ifindex: u32);
-    /// Sends a copy up into the host, as received by this device.
-    fn copy_to_host(&mut self, ifindex: u32);
+    /// Sends a copy up into the host, as received by this device, with the mark or without.
+    fn copy_to_host(&mut self, ifindex: u32, marked: bool);
     /// The device the hook is on.
     fn ifindex(&self) -> u32;
     /// The device the packet entered this namespace by; 0 when it was made here.
@@ -222,6 +140,10 @@ pub trait Packet {
     fn segment_size(&self) -> u32;
     /// The mark that travels with the packet inside one namespace.
     fn mark(&self) -> u32;
+    /// Sets the mark.
+    fn set_mark(&mut self, mark: u32);
+    /// Whether the packet is the host's copy for itself of a group packet that it sent.
+    fn is_looped_back(&self) -> bool;
     /// Asks the host's routes where a packet goes that `answers` will answer and that came in by `ifindex`.
     ///
     /// # Errors
@@ -242,6 +164,15 @@ pub enum Inserted {
     Full,
 }
 
+/// A step of the slow path that no outcome tells of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// So many external ports were tried for a masqueraded flow besides that of the source's mapping.
+    PortsTried(u32),
+    /// A slot was tried for a new flow.
+    SlotTried,
+}
+
 /// One round of [`Tables::repeat`]: 0 to go on, 1 to end. Which round it is means nothing to any body.
 pub type LoopBody<S> = extern "C" fn(round: u64, state: *mut S) -> u64;
 
@@ -255,6 +186,8 @@ pub trait Tables {
     fn now(&self) -> u64;
     /// A random number.
     fn random(&self) -> u32;
+    /// Remembers a step of the slow path, where [`Settings::program_log`] wants to know.
+    fn trace(&self, step: Step);
     /// Adds one to a metric.
     fn count(&self, metric: Metric);
     /// `ENDPOINT_BY_IFINDEX`.

@@ -1,8 +1,10 @@
 //! IPv6 neighbour discovery (RFC 4861), answered in place like ARP (B3).
 
-use super::{Outcome, Packed, Packet, Tables, Verdict, arp::mac_of, from_container::CONSUMED, port::Port, switch};
+use super::{
+    Outcome, Packed, Packet, Tables, Verdict, arp::mac_of, forward, from_container::CONSUMED, port::Port, switch,
+};
 use crate::{
-    abi::{Address, AddressKey, DropReason, HOST, Mutant},
+    abi::{Address, AddressKey, DropReason, HOST, Mutant, Network},
     logic::{
         checksum::Sum,
         headers::{Headers, ethertype},
@@ -138,7 +140,7 @@ fn solicited_inline<P: Packet, T: Tables>(
 pub(super) fn from_host<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    network_id: u32,
+    (network_id, network): (u32, &Network),
     headers: &mut Headers,
     parsed: &Parsed,
 ) -> Option<Outcome> {
@@ -151,7 +153,8 @@ pub(super) fn from_host<P: Packet, T: Tables>(
     }
     let target = headers.ipv6(62);
     let Some(owner) = tables.endpoint_by_address(&AddressKey::new(network_id, target)) else {
-        return Some(Err(DropReason::UnknownNeighbour));
+        // Duplicate address detection of an address that the daemon has not seen yet: silence is the answer.
+        return Some(if parsed.key.source.is_none() { CONSUMED } else { Err(DropReason::UnknownNeighbour) });
     };
     if owner == HOST {
         return Some(CONSUMED);
@@ -159,9 +162,8 @@ pub(super) fn from_host<P: Packet, T: Tables>(
     let Some(endpoint) = tables.endpoint(owner) else {
         return Some(Err(DropReason::UnknownNeighbour));
     };
-    let (mac, ifindex) = (endpoint.mac, packet.ifindex());
-    match advertise(packet, headers, &parsed.key.source, &target, mac, 0) {
-        Ok(()) => Some(Ok(Verdict::ToHost(ifindex))),
+    match advertise(packet, headers, &parsed.key.source, &target, endpoint.mac, 0) {
+        Ok(()) => Some(Ok(forward::to_host(network))),
         Err(reason) => Some(Err(reason)),
     }
 }

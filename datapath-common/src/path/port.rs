@@ -2,7 +2,7 @@
 
 use super::{Packet, Tables};
 use crate::{
-    abi::{Endpoint, Network, network_flags},
+    abi::{Endpoint, Network},
     logic::{headers::ethertype, parse::Parsed},
 };
 
@@ -17,13 +17,13 @@ pub(super) struct Port<'a> {
 impl Port<'_> {
     #[inline(always)]
     pub fn has(&self, flag: u32) -> bool {
-        self.network.flags & flag != 0
+        self.network.has(flag)
     }
 
     /// Whether the network has the packet's IP version (N12).
     #[inline(always)]
     pub fn speaks(&self, parsed: &Parsed) -> bool {
-        self.has(if parsed.ethertype == ethertype::IPV4 { network_flags::IPV4 } else { network_flags::IPV6 })
+        self.network.speaks(parsed.ethertype == ethertype::IPV4)
     }
 }
 

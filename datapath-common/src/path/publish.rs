@@ -1,7 +1,7 @@
 //! Published ports: finding the publication, and beginning the flow to its endpoint.
 
 use super::{
-    Inserted, Tables, flow_table,
+    Inserted, Tables, flow_slots,
     port::{self, Port},
     slot::Beginning,
 };
@@ -61,11 +61,16 @@ pub(super) fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: 
         return Err(DropReason::EndpointGone);
     }
     let address = target.endpoint.address_like(&parsed.key.destination);
-    if address.is_none() {
+    if address.is_none() || !target.network.speaks(address.is_v4()) {
         return Err(DropReason::FamilyDisabled);
     }
-    let offset = u16::from_be(parsed.key.destination_port).wrapping_sub(publication.host_port);
-    let port = publication.container_port.wrapping_add(offset).to_be();
+    let port = if address == parsed.key.destination {
+        // Met at the container's own address, where nothing is translated (gateway mode routed).
+        parsed.key.destination_port
+    } else {
+        let offset = u16::from_be(parsed.key.destination_port).wrapping_sub(publication.host_port);
+        publication.container_port.wrapping_add(offset).to_be()
+    };
     let beginning = Beginning {
         initiator: client,
         responder: FlowEnd { endpoint: publication.endpoint, generation: publication.endpoint_generation },
@@ -74,20 +79,20 @@ pub(super) fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: 
         flags: flow_flags::PUBLISHED,
         route_ifindex: 0,
     };
-    let begun = flow_table::begin(tables, &parsed.key, &beginning)?;
+    let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(target.endpoint.network as u16);
     begun.slot.set_reply_source(address, port);
     if let Err(reason) = introduce(tables, &target, &begun) {
-        flow_table::abandon(tables, &begun);
+        flow_slots::abandon(tables, &begun);
         return Err(reason);
     }
     tables.count_publication_hit(index);
-    flow_table::complete(tables, &begun)
+    flow_slots::complete(tables, &begun)
 }
 
 /// Gives the client the address it appears with: its own, or the gateway's where the server could not answer that.
 #[inline(never)]
-fn introduce<T: Tables>(tables: &T, target: &Port<'_>, begun: &flow_table::Begun) -> Result<(), DropReason> {
+fn introduce<T: Tables>(tables: &T, target: &Port<'_>, begun: &flow_slots::Begun) -> Result<(), DropReason> {
     let slot = begun.slot;
     let client = slot.get().original.source;
     if target.endpoint.owns(&client) || client.is_loopback() || tables.mutant(Mutant::ClientHidden) {
@@ -99,7 +104,7 @@ fn introduce<T: Tables>(tables: &T, target: &Port<'_>, begun: &flow_table::Begun
     }
     let mut tried = 0;
     while tried < PORTS_TRIED {
-        match flow_table::offer_reply(tables, begun) {
+        match flow_slots::offer_reply(tables, begun) {
             Inserted::Yes => return Ok(()),
             Inserted::Full => return Err(DropReason::FlowTableFull),
             Inserted::Exists if slot.get().reply.protocol == protocol::SCTP => break,
@@ -118,15 +123,20 @@ fn another_port<T: Tables>(tables: &T) -> u16 {
 }
 
 /// Begins the flow of a packet from outside that is addressed to a container itself. Networks of gateway mode routed let
-/// ICMP queries in, and published ports.
+/// ICMP queries in, and published ports; open ones let all in.
 #[inline(always)]
 pub(super) fn begin_routed<T: Tables>(tables: &T, parsed: &Parsed, network_id: u32) -> Result<(), DropReason> {
     let Some(network) = tables.network(network_id) else {
         return Err(DropReason::DirectRouting);
     };
-    let routed = network.flags & network_flags::ROUTED != 0 && network.flags & network_flags::INTERNAL == 0;
+    let v4 = parsed.key.destination.is_v4();
+    let reachable = network.speaks(v4) && !network.has(network_flags::INTERNAL);
     let mutant = tables.mutant(Mutant::DirectRoutingAllowed);
-    if !routed && !mutant {
+    if reachable && network.is_open(v4) {
+        may_enter(parsed)?;
+        return begin_untranslated(tables, parsed, network_id);
+    }
+    if !(reachable && network.is_routed(v4) || mutant) {
         return Err(DropReason::DirectRouting);
     }
     if let Some(index) = find_exact(tables, &parsed.key) {
@@ -136,6 +146,19 @@ pub(super) fn begin_routed<T: Tables>(tables: &T, parsed: &Parsed, network_id: u
         return Err(DropReason::DirectRouting);
     }
     begin_untranslated(tables, parsed, network_id)
+}
+
+/// Whether the packet can begin a flow from outside to an open network.
+#[inline(always)]
+fn may_enter(parsed: &Parsed) -> Result<(), DropReason> {
+    if parsed.fragment != Fragment::Whole {
+        return Err(DropReason::Fragment);
+    }
+    match parsed.transport {
+        Transport::EchoReply | Transport::Icmp => Err(DropReason::IcmpUnmatched),
+        _ if !begins(parsed) => Err(DropReason::OutOfState),
+        _ => Ok(()),
+    }
 }
 
 /// Begins a flow from outside to a container's own address.
@@ -154,11 +177,11 @@ fn begin_untranslated<T: Tables>(tables: &T, parsed: &Parsed, network_id: u32) -
         flags: 0,
         route_ifindex: 0,
     };
-    let begun = flow_table::begin(tables, &parsed.key, &beginning)?;
+    let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(network_id as u16);
-    if flow_table::offer_reply(tables, &begun) != Inserted::Yes {
-        flow_table::abandon(tables, &begun);
+    if flow_slots::offer_reply(tables, &begun) != Inserted::Yes {
+        flow_slots::abandon(tables, &begun);
         return Err(DropReason::Contended);
     }
-    flow_table::complete(tables, &begun)
+    flow_slots::complete(tables, &begun)
 }

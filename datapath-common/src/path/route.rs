@@ -1,6 +1,6 @@
 //! What a container sends to its gateway: to the host, to published ports, and to the outside.
 
-use super::{Packed, Tables, Verdict, port::Port, publish};
+use super::{Decision, Packed, Tables, forward, port::Port, publish};
 use crate::{
     abi::{AddressKey, DropReason, FlowEnd, HOST, Mutant, network_flags},
     logic::parse::Parsed,
@@ -10,32 +10,26 @@ use crate::{
 /// met a published port, [`Packed::NONE`] when it goes outside.
 #[inline(never)]
 pub(super) fn from_endpoint<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Packed {
-    match decide(tables, port, parsed) {
-        Ok(Way::Decided(verdict)) => Packed::new(Ok(verdict)),
-        Ok(Way::Published) => Packed::BEGUN,
-        Ok(Way::Outside) => Packed::NONE,
-        Err(reason) => Packed::new(Err(reason)),
-    }
+    Packed::of(decide(tables, port, parsed))
 }
 
-/// Which way the packet goes.
-enum Way {
-    Decided(Verdict),
-    Published,
-    Outside,
-}
+/// No endpoint has this index.
+const NOBODY: u32 = u32::MAX;
 
 #[inline(always)]
-fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way, DropReason> {
+fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Decision, DropReason> {
     // Up into the host: the frame is addressed to the gateway device already.
-    let to_host = Ok(Way::Decided(Verdict::ToHost(port.network.gateway_ifindex)));
+    let to_host = Ok(Decision::Verdict(forward::to_host(port.network)));
     let destination = &parsed.key.destination;
-    let owner = tables.endpoint_by_address(&AddressKey::new(port.endpoint.network, *destination));
-    let to_own_gateway = owner == Some(HOST);
-    if port.has(network_flags::INTERNAL) && !tables.mutant(Mutant::InternalIgnored) {
+    // A number, not an `Option`: the compiler would join its two halves by a bitwise and, of which one has no value where
+    // there is no owner, and the verifier refuses to read that (Linux 6.18).
+    let owner = tables.endpoint_by_address(&AddressKey::new(port.endpoint.network, *destination)).unwrap_or(NOBODY);
+    let to_own_gateway = owner == HOST;
+    let enclosed = port.has(network_flags::INTERNAL) || port.network.gateway(destination.is_v4()).is_none();
+    if enclosed && !tables.mutant(Mutant::InternalIgnored) {
         return if to_own_gateway { to_host } else { Err(DropReason::InternalNetwork) };
     }
-    if owner.is_some_and(|owner| owner != HOST) {
+    if owner != HOST && owner != NOBODY {
         // A sibling is reached by its own MAC address; by the gateway's, ICC would not be asked.
         return Err(DropReason::WrongDestination);
     }
@@ -48,7 +42,7 @@ fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way
         if let Some(index) = publish::find(tables, &parsed.key) {
             let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
             publish::begin(tables, parsed, index, sender)?;
-            return Ok(Way::Published);
+            return Ok(Decision::Begun);
         }
         if to_own_gateway {
             return to_host;
@@ -66,5 +60,6 @@ fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Way
     if local || to_own_gateway {
         return to_host;
     }
-    Ok(Way::Outside)
+    // Outside.
+    Ok(Decision::Open)
 }

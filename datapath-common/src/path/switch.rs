@@ -87,7 +87,11 @@ fn other_protocol_inline<P: Packet, T: Tables>(
     let key = MacKey::new(port.endpoint.network, headers.destination_mac());
     let index = tables.endpoint_by_mac(&key).ok_or(DropReason::UnknownDestination)?;
     if index == HOST {
-        return Ok(Verdict::ToHost(port.network.gateway_ifindex));
+        return if port.network.has_host() {
+            Ok(forward::to_host(port.network))
+        } else {
+            Err(DropReason::UnknownDestination)
+        };
     }
     if !port.has(network_flags::ICC) && !tables.mutant(Mutant::IccIgnored) {
         return Err(DropReason::IccDisabled);
@@ -132,7 +136,9 @@ fn flood_frame_inline<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &P
         let sender = if tables.mutant(Mutant::FloodToSender) { 0 } else { port.endpoint.ifindex };
         copy_to_members(packet, tables, port.endpoint.network, port.network.members, sender);
     }
-    packet.copy_to_host(port.network.gateway_ifindex);
+    if port.network.has_host() {
+        packet.copy_to_host(port.network.gateway_ifindex, port.has(network_flags::ADOPTED));
+    }
     CONSUMED
 }
 

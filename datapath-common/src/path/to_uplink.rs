@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use super::{Outcome, Packet, Scratch, Tables, Verdict, flow_table};
+use super::{Outcome, Packet, Scratch, Tables, Verdict, flow_slots};
 use crate::{
     abi::{DropReason, Metric, Mutant, PublishedKey, Settings, UdpMapped, claim, flow_flags, scope},
     logic::{
@@ -61,7 +61,7 @@ fn yield_to_host<T: Tables>(tables: &T, parsed: &Parsed) {
             let external = PublishedKey::new(answers.destination, answers.destination_port, protocol::UDP);
             tables.set_udp_mapped(&external, &UdpMapped::default());
         }
-        flow_table::end(tables, slot);
+        flow_slots::end(tables, slot);
         tables.count(Metric::FlowsYielded);
     }
 }

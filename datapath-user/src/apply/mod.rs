@@ -1,6 +1,7 @@
 //! The one place that acts: brings devices, reservations and maps from what there is to what a model asks for, and takes
 //! everything back when a step fails.
 
+mod bridge;
 mod gateway;
 mod port;
 mod reservations;
@@ -16,6 +17,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::{Netns, announce};
 use crate::model::Model;
 use crate::plan::{self, Contents, Devices};
+pub use bridge::{guard_bridge, guard_port, release_bridge, release_port};
 pub use gateway::{open as reopen_gateway, set_sysctls as gateway_sysctls};
 pub use port::{Leaving, interface as container_interface};
 pub use reservations::{Key, Reservations, port_set, wanted as wanted_reservations};
@@ -97,7 +99,6 @@ async fn build(
     }
     for endpoint in &plan.build_ports {
         let network = model.network(&endpoint.network)?;
-        let netns = netns.context("the network namespace of a new endpoint is not open")?;
         let port = port::build(kernel, endpoint, network, netns)
             .await
             .with_context(|| format!("endpoint {} cannot be attached", endpoint.name))?;
@@ -111,7 +112,9 @@ async fn build(
     }
     for generation in &made.ports {
         let port = actual.devices.ports[generation];
-        kernel.netlink.set_up(port.ifindex).await.context("the endpoint's port cannot be opened")?;
+        if !port.bridged {
+            kernel.netlink.set_up(port.ifindex).await.context("the endpoint's port cannot be opened")?;
+        }
     }
     for endpoint in &plan.build_ports {
         if let Some(netns) = netns {
@@ -177,7 +180,7 @@ pub async fn adopt(kernel: &Kernel, devices: &Devices) -> Result<()> {
         unless_gone(kernel, gateway.ifindex, gateway::attach(kernel, *gateway)).await?;
     }
     for port in devices.ports.values() {
-        unless_gone(kernel, port.ifindex, port::attach(kernel, *port)).await?;
+        unless_gone(kernel, port.ifindex, guard_port(kernel, port.ifindex)).await?;
     }
     Ok(())
 }

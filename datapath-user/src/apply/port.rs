@@ -3,10 +3,9 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use datapath_common::abi::Program;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Kernel;
+use super::{Kernel, guard_port, release_port};
 use crate::kernel::netlink::EndpointPair;
 use crate::kernel::netns::{ContainerInterface, Netns, configure_container, deconfigure_container};
 use crate::kernel::sysctl;
@@ -14,8 +13,13 @@ use crate::model::{Endpoint, Network};
 use crate::plan::Port;
 
 /// Makes the pair: the host's side down and with programs, the container's side configured. Leaves nothing behind
-/// when it fails.
-pub async fn build(kernel: &Kernel, endpoint: &Endpoint, network: &Network, netns: &Netns) -> Result<Port> {
+/// when it fails. Where dockerd has made it, only the programs are attached.
+pub async fn build(kernel: &Kernel, endpoint: &Endpoint, network: &Network, netns: Option<&Netns>) -> Result<Port> {
+    if let Some(docker) = &endpoint.docker {
+        guard_port(kernel, docker.ifindex)?;
+        return Ok(Port { ifindex: docker.ifindex, bridged: true });
+    }
+    let netns = netns.context("its network namespace is not open")?;
     let pair = EndpointPair {
         host_name: endpoint.device(),
         container_name: endpoint.ifname.clone(),
@@ -23,7 +27,7 @@ pub async fn build(kernel: &Kernel, endpoint: &Endpoint, network: &Network, netn
         mtu: network.mtu,
     };
     let ifindex = kernel.netlink.create_endpoint_pair(&pair, netns.as_fd()).await?;
-    let port = Port { ifindex };
+    let port = Port { ifindex, bridged: false };
     match prepare(kernel, endpoint, network, netns, port).await {
         Ok(()) => Ok(port),
         Err(error) => Err(match remove(kernel, port).await {
@@ -35,17 +39,11 @@ pub async fn build(kernel: &Kernel, endpoint: &Endpoint, network: &Network, netn
 
 async fn prepare(kernel: &Kernel, endpoint: &Endpoint, network: &Network, netns: &Netns, port: Port) -> Result<()> {
     sysctl::set_all(&sysctl::port_settings(&endpoint.device()))?;
-    attach(kernel, port)?;
+    guard_port(kernel, port.ifindex)?;
     let interface = interface(endpoint, network);
     configure_container(netns, &interface)
         .await
         .with_context(|| format!("{} cannot be configured in {}", endpoint.ifname, endpoint.netns))
-}
-
-/// Attaches the programs, or replaces those of an earlier daemon.
-pub fn attach(kernel: &Kernel, port: Port) -> Result<()> {
-    kernel.datapath.attach(Program::FromContainer, port.ifindex)?;
-    kernel.datapath.attach(Program::ToContainer, port.ifindex)
 }
 
 /// Takes the container's side out of the container's routing, where its namespace is still there.
@@ -65,11 +63,13 @@ pub struct Leaving {
     pub interface: ContainerInterface,
 }
 
-/// Removes the pair. It may have gone with its namespace.
+/// Removes the pair. It may have gone with its namespace. One of dockerd's stays, and stays closed.
 pub async fn remove(kernel: &Kernel, port: Port) -> Result<()> {
+    if port.bridged {
+        return Ok(());
+    }
     kernel.netlink.delete_link(port.ifindex).await?;
-    kernel.datapath.detach(Program::FromContainer, port.ifindex)?;
-    kernel.datapath.detach(Program::ToContainer, port.ifindex)
+    release_port(kernel, port.ifindex)
 }
 
 /// What the container's side is to be like. An internal network has no way out, and so no default route.

@@ -78,7 +78,9 @@ pub struct Claimed {
 pub fn wanted(model: &Model) -> BTreeSet<Key> {
     let mut keys = BTreeSet::new();
     let routed = |publication: &&Publication| publication.target.as_ref().is_some_and(|target| target.routed);
-    for publication in model.publications.values().filter(|publication| !routed(publication)) {
+    // dockerd binds its ports itself.
+    let ours = model.publications.values().filter(|publication| publication.docker.is_none());
+    for publication in ours.filter(|publication| !routed(publication)) {
         for address in publication.claimed() {
             keys.extend(publication.host.ports().map(|port| Key { port, protocol: publication.protocol, address }));
         }

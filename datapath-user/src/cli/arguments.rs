@@ -10,8 +10,8 @@ use clap_complete::engine::ArgValueCompleter;
 use ipnet::IpNet;
 
 use super::complete;
-use crate::config::Overrides;
-use crate::kernel::Attach;
+use crate::config::{DOCKER_SOCKET, Overrides};
+use crate::kernel::{Attach, ProgramLog};
 use crate::model::{GatewayMode, Mac};
 
 /// Container networks in eBPF: switched, isolated, translated and published without bridge, iptables or proxies
@@ -112,11 +112,14 @@ pub struct DaemonArguments {
     /// How to attach programs: auto, tcx or clsact
     #[arg(long)]
     pub attach: Option<Attach>,
+    /// Log what the programs do on their slow path: debug (of dropped packets) or trace (of all) [default: off]
+    #[arg(long, value_name = "LEVEL")]
+    pub program_log: Option<ProgramLog>,
     /// Guard uplinks with XDP
     #[arg(long, value_enum, default_value_t = Xdp::Off)]
     pub xdp: Xdp,
-    /// Serve Docker's networks too
-    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = "/run/docker.sock")]
+    /// Follow dockerd: carry its networks, containers and published ports too
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = DOCKER_SOCKET)]
     pub docker: Option<PathBuf>,
     /// Remove programs, maps, devices and state, put sysctls back, and end
     #[arg(long)]
@@ -138,9 +141,6 @@ impl DaemonArguments {
         if self.xdp != Xdp::Off {
             bail!("the XDP guard is not in this version; start without --xdp (from_uplink makes the same checks)");
         }
-        if self.docker.is_some() {
-            bail!("serving Docker's networks is not in this version; start without --docker and use `datapath attach`");
-        }
         Ok(())
     }
 
@@ -153,6 +153,8 @@ impl DaemonArguments {
             pin_dir: self.pin_dir.clone(),
             uplinks: self.uplinks.clone(),
             attach: self.attach,
+            docker: self.docker.clone(),
+            program_log: self.program_log,
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::doctor::{Finding, Level};
-use crate::view::{Endpoint, Event, Fill, Flow, Network, Port, PortState, Status};
+use crate::view::{Docker, Endpoint, Event, Fill, Flow, Network, Port, PortState, Status};
 
 /// Columns as wide as their widest cell.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> Result<String> {
@@ -45,15 +45,20 @@ pub fn created(network: &Network) -> Result<String> {
 pub fn networks(networks: &[Network]) -> Result<String> {
     let rows = networks.iter().map(|network| {
         let mut options = Vec::new();
+        options.extend(network.docker.as_ref().map(|_| "docker"));
         options.extend(network.internal.then_some("internal"));
         options.extend((!network.icc).then_some("no-icc"));
         options.extend((!network.masquerade).then_some("no-masquerade"));
-        let mode = serde_json::to_value(network.gateway_mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
+        let modes = if network.gateway_mode == network.gateway_mode_ipv6 {
+            network.gateway_mode.to_string()
+        } else {
+            format!("{},{}", network.gateway_mode, network.gateway_mode_ipv6)
+        };
         vec![
             network.name.clone(),
             list(&network.subnets),
             list(&network.gateways),
-            mode.unwrap_or_default(),
+            modes,
             network.mtu.to_string(),
             network.endpoints.len().to_string(),
             list(&options),
@@ -166,6 +171,10 @@ pub fn status(status: &Status) -> Result<String> {
         format!("{} ({})", uplink.name, list(&addresses))
     });
     writeln!(text, "uplinks: {}", list(&uplinks.collect::<Vec<_>>()))?;
+    if let Some(docker) = &status.docker {
+        writeln!(text, "{}", docker_line(docker))?;
+        docker.problems.iter().try_for_each(|problem| writeln!(text, "  not followed: {problem}"))?;
+    }
     writeln!(text, "{networks} networks, {endpoints} endpoints, {ports} published ports")?;
     let fill = |name: &str, fill: &Fill| vec![name.to_owned(), fill.used.to_string(), fill.capacity.to_string()];
     let rows = std::iter::once(fill("flows", &status.flows));
@@ -186,6 +195,15 @@ pub fn status(status: &Status) -> Result<String> {
     }
     writeln!(text, "\n{}", table(&["COUNTER", "VALUE"], counted(&status.metrics))?.trim_end())?;
     Ok(text)
+}
+
+fn docker_line(docker: &Docker) -> String {
+    let Docker { socket, connection, .. } = docker;
+    match (&connection.connected_since, &connection.version, &connection.last_error) {
+        (Some(since), version, _) => format!("dockerd {} at {socket} since {since}", or_dash(version.as_ref())),
+        (None, _, Some(error)) => format!("dockerd is away: {error}"),
+        (None, _, None) => format!("dockerd at {socket} has not been heard yet"),
+    }
 }
 
 /// `doctor`

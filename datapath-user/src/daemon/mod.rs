@@ -4,18 +4,22 @@ mod cleanup;
 mod notify;
 mod tasks;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, broadcast, watch};
 
 pub use cleanup::cleanup;
 
+use datapath_common::abi::program_log;
+
 use crate::api::{self, App};
 use crate::config::Config;
-use crate::engine::{self, Locks};
+use crate::docker;
+use crate::engine::{self, Docker, Locks};
 use crate::kernel::netlink::Watch;
 
 /// Events that a slow reader may be behind before it loses some.
@@ -31,7 +35,9 @@ pub async fn run(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let watch = Watch::open()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pins = %config.pin_dir.display(), "loading the programs");
-    let engine = engine::start(config.clone()).await?;
+    let docker = config.docker.clone().map(follow_docker);
+    let inventory = docker.as_ref().map(Docker::inventory);
+    let engine = engine::start(config.clone(), docker).await?;
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let app = App {
         readers: engine.readers(),
@@ -40,9 +46,12 @@ pub async fn run(config: Config) -> Result<()> {
         started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
     let (listener, group) = api::bind(&config.socket, config.socket_group.as_deref())?;
-    tokio::spawn(tasks::follow(app.clone(), watch));
+    tokio::spawn(tasks::follow(app.clone(), watch, inventory));
     tokio::spawn(tasks::sweep(app.readers.clone()));
     tokio::spawn(tasks::report_drops(app.readers.clone(), app.events.clone()));
+    if config.settings.program_log != program_log::OFF {
+        tokio::spawn(tasks::carry_program_log(app.readers.clone()));
+    }
     let server = tokio::spawn(api::serve(listener, group, app.clone()));
     eprintln!("ready");
     if let Err(error) = notify::systemd("READY=1") {
@@ -60,4 +69,12 @@ pub async fn run(config: Config) -> Result<()> {
     }
     drop(locks);
     Ok(())
+}
+
+/// Begins to follow dockerd.
+fn follow_docker(socket: PathBuf) -> Docker {
+    let (inventory_sender, inventory) = watch::channel(None);
+    let (status_sender, status) = watch::channel(docker::Status::default());
+    tokio::spawn(docker::follow(socket, inventory_sender, status_sender));
+    Docker::new(inventory, status)
 }

@@ -9,12 +9,18 @@ use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::api::App;
-use crate::engine::Readers;
+use crate::engine::{InventoryReceiver, Readers};
 use crate::kernel::netlink::Watch;
 use crate::view::{Event, Names};
 
 /// Changes of links and addresses come in bursts: this long is waited for the rest of one.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// The same where containers of dockerd's wait to be let in.
+const SETTLE_DOCKER: Duration = Duration::from_millis(2);
+
+/// How soon is looked again for an interface that dockerd named and that is not there yet: first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 /// How often the host is looked at without being told of a change, and expired flows are swept.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -22,10 +28,12 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// Drops of one reason are logged at most this often. The counters have them all.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 
-/// Follows the host.
-pub async fn follow(app: App, mut watch: Watch) {
+/// Follows the host, and dockerd where `docker` is given.
+pub async fn follow(app: App, mut watch: Watch, mut docker: Option<InventoryReceiver>) {
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let settle = if docker.is_some() { SETTLE_DOCKER } else { SETTLE };
+    let (mut waiting, mut retry) = (false, RETRY.0);
     loop {
         let thorough = tokio::select! {
             changed = watch.changed() => {
@@ -33,16 +41,38 @@ pub async fn follow(app: App, mut watch: Watch) {
                     tracing::error!("changes of the host are only seen every {PERIOD:?}: {error:#}");
                     sleep(PERIOD).await;
                 }
-                sleep(SETTLE).await;
+                sleep(settle).await;
+                false
+            }
+            () = inventory_changed(&mut docker) => {
+                retry = RETRY.0;
+                false
+            }
+            () = sleep(retry), if waiting => {
+                retry = (retry * 2).min(RETRY.1);
                 false
             }
             _ = period.tick() => true,
         };
-        let resynced = app.engine.lock().await.resync(thorough).await;
+        let mut engine = app.engine.lock().await;
+        let resynced = engine.resync(thorough).await;
+        waiting = engine.waits_for_docker();
+        drop(engine);
         match resynced {
             Ok(vanished) => vanished.iter().for_each(|endpoint| app.tell_detached(endpoint)),
             Err(failure) => tracing::warn!("the host could not be followed, it is tried again: {failure}"),
         }
+    }
+}
+
+/// Waits for news of dockerd: for ever, where it is not followed or has nothing more to tell.
+async fn inventory_changed(docker: &mut Option<InventoryReceiver>) {
+    let ended = match docker {
+        Some(inventory) => inventory.changed().await.is_err(),
+        None => true,
+    };
+    if ended {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -86,5 +116,13 @@ pub async fn report_drops(readers: Readers, listeners: broadcast::Sender<Arc<Eve
         }
         // Nobody listening is no error.
         let _ = listeners.send(Arc::new(shown));
+    }
+}
+
+/// Carries on what the programs log.
+pub async fn carry_program_log(readers: Readers) {
+    let carried = async { readers.kernel.datapath.program_log()?.forward().await };
+    if let Err(error) = carried.await {
+        tracing::error!("what the programs log is lost: {error:#}");
     }
 }

@@ -10,7 +10,8 @@ use super::host::View;
 use super::{Engine, Failure};
 use crate::apply::{Namespaces, gateway_sysctls, reopen_gateway};
 use crate::kernel::netlink::UplinkInterface;
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Network};
+use crate::plan::Devices;
 
 impl Engine {
     /// Looks at the host and follows what has changed. `thorough`: also what no message tells of. Returns the endpoints
@@ -21,12 +22,14 @@ impl Engine {
     pub async fn resync(&mut self, thorough: bool) -> Result<Vec<Endpoint>, Failure> {
         let view = View::read(&self.kernel.netlink).await?;
         self.host = view.host();
-        let vanished = self.forget_vanished(&view).await?;
+        let mut vanished = self.forget_vanished(&view).await?;
+        vanished.extend(self.follow_docker(&view).await?);
         self.restore_gateways(&view).await?;
         self.follow_addresses(&view).await?;
         self.follow_uplinks(&view)?;
         if thorough {
             self.kernel.datapath.sweep_links()?;
+            self.restore_programs(&view).await?;
             for taken in self.actual.reservations.hold_what_is_free(&self.state.model) {
                 tracing::debug!("a published port is not held: {taken}");
             }
@@ -40,18 +43,27 @@ impl Engine {
         Ok(())
     }
 
-    /// A port goes when its namespace does, or when somebody deletes it: then its endpoint is gone.
+    /// A port goes when its namespace does, or when somebody deletes it: then its endpoint is gone. A network of
+    /// dockerd's goes with its bridge.
     async fn forget_vanished(&mut self, view: &View) -> Result<Vec<Endpoint>, Failure> {
-        let ports = &self.actual.devices.ports;
-        let is_there = |e: &Endpoint| {
-            let port = ports.get(&e.generation);
-            port.is_some_and(|port| view.link(port.ifindex).is_some_and(|link| link.name == e.device()))
+        let Devices { ports, gateways } = &self.actual.devices;
+        let bridge_of = |e: &Endpoint| {
+            let network = self.state.model.networks.get(&e.network)?;
+            gateways.get(&network.id).map(|gateway| gateway.ifindex)
         };
+        let is_there = |e: &Endpoint| {
+            let link = ports.get(&e.generation).and_then(|port| view.link(port.ifindex));
+            link.is_some_and(|link| link.name == e.device() && (e.docker.is_none() || link.master == bridge_of(e)))
+        };
+        let bridge_is_there = |n: &Network| n.docker.is_none() || view.link_named(&n.device()).is_some();
         let vanished: Vec<Endpoint> = self.state.model.endpoints.values().filter(|e| !is_there(e)).cloned().collect();
-        if vanished.is_empty() {
+        let lost: Vec<String> =
+            self.state.model.networks.values().filter(|n| !bridge_is_there(n)).map(|n| n.name.clone()).collect();
+        if vanished.is_empty() && lost.is_empty() {
             return Ok(vanished);
         }
         let mut next = self.state.model.clone();
+        next.networks.retain(|name, _| !lost.contains(name));
         for endpoint in &vanished {
             tracing::info!(
                 endpoint = endpoint.name,
@@ -74,7 +86,8 @@ impl Engine {
                 lost.push(network.id);
                 continue;
             };
-            if !there(gateway.ifindex, &network.device()) || !there(gateway.far_ifindex, &network.far_device()) {
+            let far = gateway.far_ifindex;
+            if !there(gateway.ifindex, &network.device()) || far.is_some_and(|far| !there(far, &network.far_device())) {
                 tracing::warn!(network = network.name, "the gateway device is gone: made again");
                 lost.push(network.id);
                 continue;
@@ -85,7 +98,9 @@ impl Engine {
             let up = |ifindex: u32| view.link(ifindex).is_some_and(|link| link.up);
             let has =
                 |ip: &std::net::IpAddr| view.addresses.iter().any(|a| a.ifindex == gateway.ifindex && a.address == *ip);
-            if !up(gateway.ifindex) || !up(gateway.far_ifindex) || !network.gateways.iter().all(has) {
+            // dockerd's bridge is for dockerd to keep.
+            let Some(far) = far else { continue };
+            if !up(gateway.ifindex) || !up(far) || !network.gateways.iter().all(has) {
                 tracing::warn!(network = network.name, "the gateway device was changed: set right again");
                 reopen_gateway(&self.kernel, &self.state.model, network.id, gateway).await?;
             }
@@ -95,8 +110,9 @@ impl Engine {
         }
         for id in lost {
             if let Some(gateway) = self.actual.devices.gateways.remove(&id) {
+                let Some(far) = gateway.far_ifindex else { continue };
                 self.kernel.datapath.detach(Program::FromHost, gateway.ifindex)?;
-                self.kernel.datapath.detach(Program::FromContainer, gateway.far_ifindex)?;
+                self.kernel.datapath.detach(Program::FromContainer, far)?;
             }
         }
         self.change(self.state.model.clone(), &Namespaces::default()).await
@@ -117,7 +133,8 @@ impl Engine {
 
     /// An uplink is in the map exactly while it carries our programs: nothing is sent where they are not.
     fn follow_uplinks(&mut self, view: &View) -> Result<()> {
-        let uplinks = view.uplinks(&self.config.uplinks);
+        let uplinks = view
+            .uplinks(&self.config.uplinks, |link| self.docker.as_ref().is_some_and(|docker| docker.is_bridge(link)));
         let present: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
         let datapath = Arc::clone(&self.kernel.datapath);
         let mut failed = None;

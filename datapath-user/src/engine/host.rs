@@ -63,9 +63,12 @@ impl View {
         self.addresses.iter().map(|address| (Address::from(address.address), address.ifindex)).collect()
     }
 
-    /// The uplinks among the devices; `names` narrows them.
-    pub fn uplinks(&self, names: &[String]) -> Vec<UplinkInterface> {
-        uplinks(&self.links, &self.addresses, &UplinkRule { own_prefix: DEVICE_PREFIX, names, adopted_bridges: &[] })
+    /// The uplinks among the devices; `names` narrows them. Bridges of dockerd's are none.
+    pub fn uplinks(&self, names: &[String], is_docker_bridge: impl Fn(&Link) -> bool) -> Vec<UplinkInterface> {
+        let adopted: Vec<u32> =
+            self.links.iter().filter(|link| is_docker_bridge(link)).map(|link| link.index).collect();
+        let rule = UplinkRule { own_prefix: DEVICE_PREFIX, names, adopted_bridges: &adopted };
+        uplinks(&self.links, &self.addresses, &rule)
     }
 }
 

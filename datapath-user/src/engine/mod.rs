@@ -1,7 +1,9 @@
 //! What the daemon knows and does: requests become a new model, which is stored, applied, and taken back if that fails.
 
+mod docker;
 mod failure;
 mod follow;
+mod hooks;
 mod host;
 mod lock;
 mod requests;
@@ -11,7 +13,9 @@ mod start;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
+use tokio::sync::watch;
 
+pub use docker::{Docker, InventoryReceiver};
 pub use failure::Failure;
 pub use host::is_ours;
 pub use lock::Locks;
@@ -20,6 +24,7 @@ pub use start::start;
 
 use crate::apply::{self, Actual, Kernel, Namespaces, port_set};
 use crate::config::Config;
+use crate::docker as dockerd;
 use crate::kernel::netlink::UplinkInterface;
 use crate::model::{Host, Model};
 use crate::store::{State, Store};
@@ -35,6 +40,8 @@ pub struct Engine {
     uplinks: Vec<UplinkInterface>,
     /// Uplinks that have our programs.
     guarded: std::collections::BTreeSet<u32>,
+    /// With `--docker`.
+    docker: Option<Docker>,
     readers: Readers,
 }
 
@@ -44,6 +51,8 @@ pub struct Readers {
     snapshot: Arc<RwLock<Arc<Snapshot>>>,
     /// Programs and maps.
     pub kernel: Kernel,
+    /// How it stands with dockerd, where it is followed.
+    pub docker: Option<watch::Receiver<dockerd::Status>>,
 }
 
 impl Readers {
@@ -113,6 +122,7 @@ impl Engine {
             devices: self.actual.devices.clone(),
             uplinks: self.uplinks.clone(),
             config: self.config.clone(),
+            docker_problems: self.docker.iter().flat_map(|d| d.problems().iter().cloned()).collect(),
         }
     }
 }

@@ -16,4 +16,6 @@ pub struct Snapshot {
     pub uplinks: Vec<UplinkInterface>,
     /// How the daemon was started.
     pub config: Config,
+    /// What of dockerd's is not followed, and why.
+    pub docker_problems: Vec<String>,
 }

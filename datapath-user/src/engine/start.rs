@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use datapath_common::abi::{Program, Settings};
 
 use super::host::{View, is_ours};
-use super::{Engine, Readers, Snapshot};
+use super::{Docker, Engine, Readers, Snapshot};
 use crate::apply::{self, Actual, Kernel, Namespaces, reach_contents};
 use crate::config::Config;
-use crate::kernel::netlink::Netlink;
+use crate::kernel::netlink::{Link, Netlink};
 use crate::kernel::sysctl::{self, Change, ReservedPorts};
 use crate::kernel::{Datapath, Options, probes, reservation};
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Network};
 use crate::plan::{Contents, Devices, Gateway, Port, desired};
 use crate::store::{State, Store, boot_id};
 
@@ -21,10 +21,13 @@ use crate::store::{State, Store, boot_id};
 ///
 /// # Errors
 /// When the state, the kernel or the host do not allow it. What ran before runs on.
-pub async fn start(config: Config) -> Result<Engine> {
+pub async fn start(config: Config, docker: Option<Docker>) -> Result<Engine> {
     let (store, found) = Store::open(&config.state_dir)?;
     let known = found.is_some();
-    let state = of_this_boot(found.unwrap_or_default())?;
+    let mut state = of_this_boot(found.unwrap_or_default())?;
+    if docker.is_none() {
+        state.model.forget_docker()?;
+    }
     reservation::raise_file_limit().context("the limit of open files cannot be raised")?;
     let netlink = Netlink::open()?;
     let kernel = open_kernel(&config, netlink).await?;
@@ -42,9 +45,13 @@ pub async fn start(config: Config) -> Result<Engine> {
         devices: Devices::default(),
         uplinks: Vec::new(),
         config: config.clone(),
+        docker_problems: Vec::new(),
     };
-    let readers = Readers { snapshot: Arc::new(RwLock::new(Arc::new(snapshot))), kernel: kernel.clone() };
-    let guarded = kernel.datapath.tables().uplinks()?.into_keys().collect::<BTreeSet<_>>();
+    let readers = Readers {
+        snapshot: Arc::new(RwLock::new(Arc::new(snapshot))),
+        kernel: kernel.clone(),
+        docker: docker.as_ref().map(Docker::status),
+    };
     let actual = Actual { contents, ..Actual::default() };
     let mut engine = Engine {
         host: view.host(),
@@ -55,14 +62,15 @@ pub async fn start(config: Config) -> Result<Engine> {
         actual,
         uplinks: Vec::new(),
         guarded: BTreeSet::new(),
+        docker,
         readers,
     };
-    engine.adopt(&view, guarded).await?;
+    engine.adopt(&view).await?;
     Ok(engine)
 }
 
 impl Engine {
-    async fn adopt(&mut self, view: &View, guarded: BTreeSet<u32>) -> Result<()> {
+    async fn adopt(&mut self, view: &View) -> Result<()> {
         let loopback = view.loopback().context("this network namespace has no loopback device")?;
         self.remember_sysctls()?;
         self.adopt_devices(view).await?;
@@ -78,17 +86,8 @@ impl Engine {
         self.update_reserved_ports()?;
         self.kernel.datapath.attach(Program::FromLoopback, loopback)?;
         self.resync(true).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-        self.end_old_uplinks(&guarded)?;
+        self.release_strangers(&View::read(&self.kernel.netlink).await?).await?;
         self.readers.publish(self.take_snapshot());
-        Ok(())
-    }
-
-    /// Uplinks of an earlier daemon that are none now.
-    fn end_old_uplinks(&self, guarded: &BTreeSet<u32>) -> Result<()> {
-        for ifindex in guarded.difference(&self.guarded) {
-            self.kernel.datapath.detach(Program::FromUplink, *ifindex)?;
-            self.kernel.datapath.detach(Program::ToUplink, *ifindex)?;
-        }
         Ok(())
     }
 
@@ -113,18 +112,23 @@ impl Engine {
     /// Finds the devices that belong to the state, forgets endpoints without one, and removes devices without an owner.
     async fn adopt_devices(&mut self, view: &View) -> Result<()> {
         let devices = &mut self.actual.devices;
+        self.state.model.networks.retain(|_, network| network.docker.is_none() || bridge_of(network, view).is_some());
         for network in self.state.model.networks.values() {
+            if let Some(bridge) = bridge_of(network, view) {
+                devices.gateways.insert(network.id, Gateway { ifindex: bridge.index, far_ifindex: None });
+                continue;
+            }
             let gateway =
                 view.link_named(&network.device()).filter(|link| is_ours(link) && link.mac == Some(network.mac.0));
             let far = view.link_named(&network.far_device()).filter(|link| is_ours(link));
             if let (Some(gateway), Some(far)) = (gateway, far) {
-                let gateway = Gateway { ifindex: gateway.index, far_ifindex: far.index };
+                let gateway = Gateway { ifindex: gateway.index, far_ifindex: Some(far.index) };
                 devices.gateways.insert(network.id, gateway);
             }
         }
         for endpoint in self.state.model.endpoints.values() {
             if let Some(ifindex) = port_of(endpoint, view, &self.actual.contents) {
-                devices.ports.insert(endpoint.generation, Port { ifindex });
+                devices.ports.insert(endpoint.generation, Port { ifindex, bridged: endpoint.docker.is_some() });
             }
         }
         let lost: Vec<_> = self
@@ -145,14 +149,14 @@ impl Engine {
         }
         let devices = &self.actual.devices;
         let owned = |ifindex: u32| {
-            devices.gateways.values().any(|gateway| gateway.ifindex == ifindex || gateway.far_ifindex == ifindex)
+            devices.gateways.values().any(|gateway| gateway.ifindex == ifindex || gateway.far_ifindex == Some(ifindex))
                 || devices.ports.values().any(|port| port.ifindex == ifindex)
         };
         for stale in view.links.iter().filter(|link| is_ours(link) && !owned(link.index)) {
             tracing::info!(device = stale.name, "a device of no network or endpoint: removed");
             self.kernel.netlink.delete_link(stale.index).await?;
         }
-        for port in devices.ports.values() {
+        for port in devices.ports.values().filter(|port| !port.bridged) {
             if view.link(port.ifindex).is_some_and(|link| !link.up) {
                 self.kernel.netlink.set_up(port.ifindex).await?;
             }
@@ -161,9 +165,15 @@ impl Engine {
     }
 }
 
+/// The bridge of a network of dockerd's, if it is there.
+fn bridge_of<'a>(network: &Network, view: &'a View) -> Option<&'a Link> {
+    let docker = network.docker.as_ref()?;
+    view.link_named(&docker.bridge).filter(|link| link.kind.as_deref() == Some("bridge"))
+}
+
 /// The port of an endpoint whose attachment was finished: its entry is written after everything inside is configured.
 fn port_of(endpoint: &Endpoint, view: &View, contents: &Contents) -> Option<u32> {
-    let link = view.link_named(&endpoint.device()).filter(|link| is_ours(link))?;
+    let link = view.link_named(&endpoint.device()).filter(|link| endpoint.docker.is_some() || is_ours(link))?;
     let entry = contents.endpoints.get(&endpoint.index)?;
     (entry.generation == endpoint.generation && entry.ifindex == link.index).then_some(link.index)
 }

@@ -8,13 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use datapath_common::abi::{Program, Settings, map};
+use datapath_common::abi::{Program, Settings, map, program_log};
 use serde::{Deserialize, Serialize};
 
 use super::events::Events;
 use super::flows::Flows;
 use super::netlink::{Direction, Netlink};
 use super::pins::Found;
+use super::program_log::Lines;
 use super::tables::Tables;
 use super::{bpf, clsact, pins, tcx};
 
@@ -105,6 +106,7 @@ impl Hook {
         let (name, direction, place) = match program {
             Program::FromContainer => ("from_container", Ingress, Place::First),
             Program::ToContainer => ("to_container", Egress, Place::First),
+            Program::ToHost => ("to_host", Ingress, Place::First),
             Program::FromHost => ("from_host", Egress, Place::First),
             Program::FromUplink => ("from_uplink", Ingress, Place::Last),
             Program::ToUplink => ("to_uplink", Egress, Place::Last),
@@ -259,6 +261,11 @@ impl Datapath {
         Ok(dead.len())
     }
 
+    /// What the programs log from now on. There is one reader of it.
+    pub fn program_log(&self) -> Result<Lines> {
+        Lines::of(&mut self.programs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Where maps and links are pinned.
     pub fn pin_dir(&self) -> &Path {
         &self.pin_dir
@@ -269,7 +276,12 @@ impl Datapath {
 fn load(pin_dir: &Path, settings: &Settings, object: &[u8]) -> Result<Ebpf> {
     ensure!(settings.flow_capacity > 0, "there must be room for one flow at least");
     let keys = settings.flow_capacity.checked_mul(2).context("flow_capacity is too large")?;
-    let mut programs = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if settings.program_log == program_log::OFF {
+        // Nobody writes to it; a page is the least there can be.
+        loader.map_max_entries(super::program_log::MAP, 4_096);
+    }
+    let mut programs = loader
         // Why a program was refused, without the state at each of a million instructions.
         .verifier_log_level(VerifierLogLevel::STATS)
         .default_map_pin_directory(pin_dir)

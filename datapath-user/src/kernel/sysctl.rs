@@ -94,6 +94,13 @@ pub fn loopback_settings() -> Vec<(String, &'static str)> {
     vec![("net/ipv4/conf/lo/route_localnet".into(), "1"), ("net/ipv4/conf/lo/accept_local".into(), "1")]
 }
 
+/// What a bridge of dockerd's needs, and dockerd sets when it starts: route lookups of the programs name it, and judge
+/// whether *it* forwards.
+pub fn forwarding_settings(device: &str) -> Vec<(String, &'static str)> {
+    let versions = ["ipv4", "ipv6"].map(|version| format!("net/{version}/conf/{device}/forwarding"));
+    versions.into_iter().filter(|path| exists(path)).map(|path| (path, "1")).collect()
+}
+
 /// What a gateway device needs: route lookups of the programs name it, and judge whether *it* forwards. Global
 /// forwarding stays as found, so that the kernel cannot route past the programs.
 pub fn gateway_settings(device: &str) -> Vec<(String, &'static str)> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::allocate::next_address;
 use super::counters::next_in_round;
 use super::network::is_usable;
-use super::{Mac, Model, Network, Refusal, check_interface_name, check_name};
+use super::{DockerInterface, Mac, Model, Network, Refusal, check_interface_name, check_name};
 
 /// Indices of endpoints are below this: entries of the `ENDPOINTS` map.
 const ENDPOINT_LIMIT: u32 = 16_384;
@@ -44,13 +44,19 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
     /// When it was attached, RFC 3339.
     pub attached: String,
+    /// Where the container is dockerd's, who made the interface.
+    #[serde(default)]
+    pub docker: Option<DockerInterface>,
 }
 
 impl Endpoint {
-    /// Name of the host-side veth. Made from the generation, so that no name is ever another's.
+    /// Name of the host-side veth. Ours are made from the generation, so that no name is ever another's.
     #[must_use]
     pub fn device(&self) -> String {
-        format!("{}e{}", crate::DEVICE_PREFIX, self.generation)
+        match &self.docker {
+            Some(docker) => docker.device.clone(),
+            None => format!("{}e{}", crate::DEVICE_PREFIX, self.generation),
+        }
     }
 
     /// Its addresses.
@@ -110,7 +116,7 @@ impl Model {
         let name = request.endpoint_name();
         check_name("endpoint", &name)?;
         request.aliases.iter().try_for_each(|alias| check_name("alias", alias))?;
-        let network = self.network(&request.network)?.clone();
+        let network = self.own_network(&request.network)?.clone();
         self.check_name_is_free(&name, &network, netns_identity)?;
         let present = self.endpoints.values().filter(|endpoint| endpoint.network == network.name).count();
         if present >= NETWORK_ENDPOINTS as usize {
@@ -122,14 +128,7 @@ impl Model {
         let ifname = self.choose_ifname(request, netns_identity, interfaces)?;
         let (addresses, last_given) = self.choose_addresses(&network, &request.ips)?;
         let mac = self.choose_mac(&network, request.mac)?;
-        let index = next_in_round(self.counters.endpoint, ENDPOINT_LIMIT, |index| self.endpoints.contains_key(&index))
-            .ok_or_else(|| {
-                Refusal::conflict(
-                    format!("there are {} endpoints, the most there can be", ENDPOINT_LIMIT - 1),
-                    "detach one first",
-                )
-            })?;
-        self.counters.endpoint = index;
+        let index = self.next_endpoint_index()?;
         if let Some(stored) = self.networks.get_mut(&network.name) {
             stored.last_given = last_given;
         }
@@ -146,6 +145,7 @@ impl Model {
             ipv6: addresses.iter().find_map(|address| if let IpAddr::V6(v6) = address { Some(*v6) } else { None }),
             aliases: request.aliases.clone(),
             attached,
+            docker: None,
         };
         self.endpoints.insert(index, endpoint.clone());
         self.retarget_publications()?;
@@ -173,6 +173,12 @@ impl Model {
                 format!("it is on {on}"),
             ));
         }
+        if let Some(docker) = leaving.iter().find(|endpoint| endpoint.docker.is_some()) {
+            return Err(Refusal::conflict(
+                format!("endpoint {name} is Docker's, on its network {}", docker.network),
+                "use `docker network disconnect` or `docker stop` for it",
+            ));
+        }
         for endpoint in &leaving {
             self.endpoints.remove(&endpoint.index);
         }
@@ -188,6 +194,18 @@ impl Model {
         let gone = self.endpoints.remove(&index);
         self.retarget_publications()?;
         Ok(gone)
+    }
+
+    /// An index for a new endpoint.
+    pub(super) fn next_endpoint_index(&mut self) -> Result<u32, Refusal> {
+        let index = next_in_round(self.counters.endpoint, ENDPOINT_LIMIT, |index| self.endpoints.contains_key(&index));
+        self.counters.endpoint = index.ok_or_else(|| {
+            Refusal::conflict(
+                format!("there are {} endpoints, the most there can be", ENDPOINT_LIMIT - 1),
+                "detach one first",
+            )
+        })?;
+        Ok(self.counters.endpoint)
     }
 
     fn check_name_is_free(&self, name: &str, network: &Network, netns: NetnsIdentity) -> Result<(), Refusal> {

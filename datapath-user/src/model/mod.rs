@@ -5,7 +5,11 @@
 
 mod allocate;
 mod counters;
+mod docker;
+#[cfg(test)]
+mod docker_tests;
 mod endpoint;
+mod inventory;
 mod mac;
 mod name;
 mod network;
@@ -24,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 pub use allocate::{random_ula, usable_range};
 pub use counters::Counters;
+pub use docker::{Bridge, BridgePort, Bridges, DockerBridge, DockerInterface, Unfollowed};
 pub use endpoint::{AttachRequest, Endpoint, NetnsIdentity};
+pub use inventory::{DockerEndpoint, DockerNetwork, DockerPort, Inventory};
 pub use mac::Mac;
 pub use name::{check_interface_name, check_name};
 pub use network::{GatewayMode, Network, NetworkRequest};

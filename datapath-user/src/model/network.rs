@@ -1,5 +1,6 @@
 //! Networks: validation, creation and removal.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allocate::{free_subnet, next_address, number, overlap, usable_range};
 use super::counters::next_in_round;
-use super::{Host, Mac, Model, Refusal, check_name};
+use super::{DockerBridge, Host, Mac, Model, Refusal, check_name};
 
 /// Ids of networks are below this: entries of the `NETWORKS` map, and half of a `NETWORK_MEMBERS` key.
 const NETWORK_LIMIT: u32 = 4_096;
@@ -17,13 +18,25 @@ const DEFAULT_MTU: u32 = 1_500;
 
 /// Whether what a network's published ports reach is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum GatewayMode {
     /// Published ports are reached at addresses of the host.
     #[default]
     Nat,
-    /// Containers are reached at their own addresses.
+    /// Published ports are reached at the containers' own addresses, untranslated.
     Routed,
+    /// As `Nat`, and every port of a container is reached at its own address, published or not.
+    NatUnprotected,
+}
+
+impl fmt::Display for GatewayMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+            Self::Routed => "routed",
+            Self::NatUnprotected => "nat-unprotected",
+        })
+    }
 }
 
 /// One network.
@@ -37,8 +50,11 @@ pub struct Network {
     pub subnets: Vec<IpNet>,
     /// The host's address on each subnet, in the same order.
     pub gateways: Vec<IpAddr>,
-    /// Translated or routed.
+    /// How endpoints are reached by IPv4.
     pub gateway_mode: GatewayMode,
+    /// How endpoints are reached by IPv6.
+    #[serde(default)]
+    pub gateway_mode_ipv6: GatewayMode,
     /// Nothing in or out.
     pub internal: bool,
     /// Endpoints may talk to each other.
@@ -53,16 +69,22 @@ pub struct Network {
     pub far_mac: Mac,
     /// Last address given out, for each subnet.
     pub last_given: Vec<Option<IpAddr>>,
+    /// Where the network is dockerd's: its bridge is the gateway device, and dockerd gives out the addresses.
+    #[serde(default)]
+    pub docker: Option<DockerBridge>,
 }
 
 impl Network {
     /// Name of the gateway device on the host.
     #[must_use]
     pub fn device(&self) -> String {
-        format!("{}g{}", crate::DEVICE_PREFIX, self.id)
+        match &self.docker {
+            Some(docker) => docker.bridge.clone(),
+            None => format!("{}g{}", crate::DEVICE_PREFIX, self.id),
+        }
     }
 
-    /// Name of the far end of the gateway device's pair.
+    /// Name of the far end of the gateway device's pair. A bridge has none.
     #[must_use]
     pub fn far_device(&self) -> String {
         format!("{}x{}", crate::DEVICE_PREFIX, self.id)
@@ -149,14 +171,7 @@ impl Model {
         let subnets = self.choose_subnets(request, ula, host)?;
         let gateways = choose_gateways(&subnets, &request.gateways)?;
         let mtu = check_mtu(request.mtu.unwrap_or(DEFAULT_MTU), &subnets)?;
-        let id = next_in_round(self.counters.network, NETWORK_LIMIT, |id| self.network_of_id(id).is_some())
-            .ok_or_else(|| {
-                Refusal::conflict(
-                    format!("there are {} networks, the most there can be", NETWORK_LIMIT - 1),
-                    "remove one first",
-                )
-            })?;
-        self.counters.network = id;
+        let id = self.next_network_id()?;
         let network = Network {
             id,
             name: request.name.clone(),
@@ -164,12 +179,14 @@ impl Model {
             subnets,
             gateways,
             gateway_mode: request.gateway_mode,
+            gateway_mode_ipv6: request.gateway_mode,
             internal: request.internal,
             icc: !request.no_icc,
-            masquerade: !request.no_masquerade && request.gateway_mode == GatewayMode::Nat,
+            masquerade: !request.no_masquerade && request.gateway_mode != GatewayMode::Routed,
             mtu,
             mac: self.counters.next_mac()?,
             far_mac: self.counters.next_mac()?,
+            docker: None,
         };
         self.networks.insert(network.name.clone(), network.clone());
         Ok(network)
@@ -180,7 +197,7 @@ impl Model {
     /// # Errors
     /// When there is none of this name, or something is attached or published to it.
     pub fn remove_network(&mut self, name: &str) -> Result<Network, Refusal> {
-        let network = self.network(name)?.clone();
+        let network = self.own_network(name)?.clone();
         let attached: Vec<_> = self.endpoints_on(name).map(|endpoint| endpoint.name.as_str()).collect();
         if !attached.is_empty() {
             return Err(Refusal::conflict(
@@ -196,6 +213,29 @@ impl Model {
         }
         self.networks.remove(name);
         Ok(network)
+    }
+
+    /// The network of this name, which must not be dockerd's.
+    pub(super) fn own_network(&self, name: &str) -> Result<&Network, Refusal> {
+        match self.network(name)? {
+            network if network.docker.is_none() => Ok(network),
+            _ => Err(Refusal::conflict(
+                format!("network {name} is Docker's"),
+                "use `docker network` and `docker run --network` for it",
+            )),
+        }
+    }
+
+    /// A number for a new network.
+    pub(super) fn next_network_id(&mut self) -> Result<u32, Refusal> {
+        let id = next_in_round(self.counters.network, NETWORK_LIMIT, |id| self.network_of_id(id).is_some());
+        self.counters.network = id.ok_or_else(|| {
+            Refusal::conflict(
+                format!("there are {} networks, the most there can be", NETWORK_LIMIT - 1),
+                "remove one first",
+            )
+        })?;
+        Ok(self.counters.network)
     }
 
     fn choose_subnets(&self, request: &NetworkRequest, ula: IpNet, host: &Host) -> Result<Vec<IpNet>, Refusal> {

@@ -1,9 +1,11 @@
 //! Publishing and unpublishing.
 
+use std::net::IpAddr;
+
 use super::counters::next_in_round;
 use super::publication::{claimed_addresses, describe_host};
 use super::{
-    Endpoint, GatewayMode, HostPorts, Model, PortRange, PortSpec, Publication, Refusal, Target, UnpublishSpec,
+    Endpoint, GatewayMode, HostPorts, Model, PortRange, PortSpec, Protocol, Publication, Refusal, Target, UnpublishSpec,
 };
 
 /// Indices of publications are below this: entries of the `PUBLICATIONS` map.
@@ -29,7 +31,7 @@ impl Model {
             HostPorts::Given(ports) => ports,
             HostPorts::Any => self.choose_ports(spec, refused)?,
         };
-        if let Some(other) = self.owner_of_ports(spec, host) {
+        if let Some(other) = self.owner_of_ports(spec.host_ip, host, spec.protocol) {
             let on = other
                 .target
                 .as_ref()
@@ -40,15 +42,7 @@ impl Model {
             ));
         }
         self.check_routed(spec, &target)?;
-        let index =
-            next_in_round(self.counters.publication, PUBLICATION_LIMIT, |index| self.publications.contains_key(&index))
-                .ok_or_else(|| {
-                    Refusal::conflict(
-                        format!("there are {} publications, the most there can be", PUBLICATION_LIMIT - 1),
-                        "unpublish one first, or publish ranges",
-                    )
-                })?;
-        self.counters.publication = index;
+        let index = self.next_publication_index()?;
         let publication = Publication {
             index,
             generation: self.counters.next_generation()?,
@@ -59,9 +53,23 @@ impl Model {
             endpoint: endpoint.to_owned(),
             network: network.map(str::to_owned),
             target: Some(target),
+            docker: None,
         };
         self.publications.insert(index, publication.clone());
         Ok(publication)
+    }
+
+    /// An index for a new publication.
+    pub(super) fn next_publication_index(&mut self) -> Result<u32, Refusal> {
+        let taken = |index| self.publications.contains_key(&index);
+        let index = next_in_round(self.counters.publication, PUBLICATION_LIMIT, taken);
+        self.counters.publication = index.ok_or_else(|| {
+            Refusal::conflict(
+                format!("there are {} publications, the most there can be", PUBLICATION_LIMIT - 1),
+                "unpublish one first, or publish ranges",
+            )
+        })?;
+        Ok(self.counters.publication)
     }
 
     /// Removes a publication.
@@ -74,6 +82,12 @@ impl Model {
             .values()
             .find(|p| p.host_ip == spec.host_ip && p.host == spec.host && p.protocol == spec.protocol)
             .map(|p| p.index);
+        if let Some(theirs) = exact.and_then(|index| self.publications.get(&index)).filter(|p| p.docker.is_some()) {
+            return Err(Refusal::conflict(
+                format!("port {} was published by Docker, for {}", theirs.describe(), theirs.endpoint),
+                "remove the container, or run it without this port",
+            ));
+        }
         if let Some(publication) = exact.and_then(|index| self.publications.remove(&index)) {
             return Ok(publication);
         }
@@ -93,7 +107,10 @@ impl Model {
         let targets: Vec<_> = self
             .publications
             .values()
-            .map(|p| (p.index, self.target_of(&p.endpoint, p.network.as_deref()).map(|target| self.target_at(target))))
+            .map(|p| {
+                let target = self.target_of(&p.endpoint, p.network.as_deref());
+                (p.index, target.map(|target| self.target_at(target, p.host_ip)))
+            })
             .collect();
         for (index, target) in targets {
             let Some(publication) = self.publications.get_mut(&index) else { continue };
@@ -135,8 +152,8 @@ impl Model {
             )
         })?;
         let missing = match spec.host_ip {
-            Some(std::net::IpAddr::V4(_)) if target.ipv4.is_none() => Some("IPv4"),
-            Some(std::net::IpAddr::V6(_)) if target.ipv6.is_none() => Some("IPv6"),
+            Some(IpAddr::V4(_)) if target.ipv4.is_none() => Some("IPv4"),
+            Some(IpAddr::V6(_)) if target.ipv6.is_none() => Some("IPv6"),
             _ => None,
         };
         match missing {
@@ -144,15 +161,21 @@ impl Model {
                 format!("endpoint {endpoint} has no {version} address on network {}", target.network),
                 "publish on a host address of the other IP version, or attach it to a network with both",
             )),
-            None => Ok(self.target_at(target)),
+            None => Ok(self.target_at(target, spec.host_ip)),
         }
     }
 
-    fn owner_of_ports(&self, spec: &PortSpec, host: PortRange) -> Option<&Publication> {
+    /// Who has one of these ports on one of the addresses that `[HOSTIP:]` claims.
+    pub(super) fn owner_of_ports(
+        &self,
+        host_ip: Option<IpAddr>,
+        host: PortRange,
+        protocol: Protocol,
+    ) -> Option<&Publication> {
         self.publications.values().find(|other| {
-            other.protocol == spec.protocol
+            other.protocol == protocol
                 && other.host.meets(host)
-                && other.claimed().any(|address| claimed_addresses(spec.host_ip).any(|own| own == address))
+                && other.claimed().any(|address| claimed_addresses(host_ip).any(|own| own == address))
         })
     }
 
@@ -166,7 +189,7 @@ impl Model {
         });
         let free = ranges.into_iter().find(|range| {
             !refused.iter().any(|port| range.meets(PortRange::one(*port)))
-                && self.owner_of_ports(spec, *range).is_none()
+                && self.owner_of_ports(spec.host_ip, *range, spec.protocol).is_none()
         });
         let free = free.ok_or_else(|| {
             Refusal::conflict(
@@ -196,7 +219,8 @@ impl Model {
         }
     }
 
-    fn target_at(&self, endpoint: &Endpoint) -> Target {
+    /// Where the gateway modes of the IP versions differ, a publication is of one of them.
+    fn target_at(&self, endpoint: &Endpoint, host_ip: Option<IpAddr>) -> Target {
         let network = self.networks.get(&endpoint.network);
         Target {
             index: endpoint.index,
@@ -204,7 +228,10 @@ impl Model {
             network: endpoint.network.clone(),
             ipv4: endpoint.ipv4,
             ipv6: endpoint.ipv6,
-            routed: network.is_some_and(|network| network.gateway_mode == GatewayMode::Routed),
+            routed: network.is_some_and(|network| match host_ip {
+                Some(IpAddr::V6(_)) => network.gateway_mode_ipv6 == GatewayMode::Routed,
+                _ => network.gateway_mode == GatewayMode::Routed,
+            }),
         }
     }
 }

@@ -27,6 +27,9 @@ pub struct Publication {
     pub network: Option<String>,
     /// Where it leads now; none: it waits for an endpoint of that name.
     pub target: Option<Target>,
+    /// Id of the container where dockerd published it. Its port is held by dockerd.
+    #[serde(default)]
+    pub docker: Option<String>,
 }
 
 /// Where a publication leads.
@@ -42,7 +45,7 @@ pub struct Target {
     pub ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
-    /// The network's gateway mode is routed: it is reached at its own addresses and the container's ports.
+    /// The network's gateway mode for it is routed: it is reached at its own addresses and the container's ports.
     pub routed: bool,
 }
 
@@ -70,7 +73,8 @@ impl Publication {
     pub fn answered(&self) -> Vec<IpAddr> {
         let Some(target) = &self.target else { return Vec::new() };
         if target.routed {
-            return target.addresses().collect();
+            let asked = |address: &IpAddr| self.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4());
+            return target.addresses().filter(asked).collect();
         }
         let has = |address: &IpAddr| target.addresses().any(|own| own.is_ipv4() == address.is_ipv4());
         self.claimed().filter(has).collect()

@@ -89,7 +89,8 @@ impl Contents {
         self.networks.insert(id, value);
         self.by_gateway.insert(ifindex, id);
         self.by_mac.insert((id, network.mac.0), HOST);
-        let gateways = network.gateways.iter().map(|gateway| Address::from(*gateway));
+        let further = network.docker.iter().flat_map(|docker| &docker.addresses);
+        let gateways = network.gateways.iter().chain(further).map(|address| Address::from(*address));
         for address in gateways.chain(Some(link_local)).filter(|address| !address.is_none()) {
             self.by_address.insert((id, address), HOST);
         }
@@ -187,7 +188,11 @@ fn flags(network: &model::Network) -> u32 {
         (network.icc, network_flags::ICC),
         (network.internal, network_flags::INTERNAL),
         (network.masquerade, network_flags::MASQUERADE),
-        (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED),
+        (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED_IPV4),
+        (network.gateway_mode_ipv6 == GatewayMode::Routed, network_flags::ROUTED_IPV6),
+        (network.gateway_mode == GatewayMode::NatUnprotected, network_flags::OPEN_IPV4),
+        (network.gateway_mode_ipv6 == GatewayMode::NatUnprotected, network_flags::OPEN_IPV6),
+        (network.docker.is_some(), network_flags::ADOPTED),
         (network.has_ipv4(), network_flags::IPV4),
         (network.has_ipv6(), network_flags::IPV6),
     ];

@@ -22,13 +22,13 @@ pub struct Devices {
     pub ports: BTreeMap<u32, Port>,
 }
 
-/// A gateway device and the far end of its pair.
+/// A gateway device: a veth pair of ours, or a bridge of dockerd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// ifindex of the device with the addresses.
     pub ifindex: u32,
-    /// ifindex of the far end.
-    pub far_ifindex: u32,
+    /// ifindex of the far end of the pair; none: it is a bridge, which is not ours to make or remove.
+    pub far_ifindex: Option<u32>,
 }
 
 /// The host-side veth of an endpoint.
@@ -36,6 +36,8 @@ pub struct Gateway {
 pub struct Port {
     /// Its ifindex.
     pub ifindex: u32,
+    /// It is a port of a bridge of dockerd's, not ours to make or remove.
+    pub bridged: bool,
 }
 
 /// Devices to build and to remove.

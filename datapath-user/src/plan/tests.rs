@@ -29,8 +29,10 @@ fn model_with(endpoints: &[(&str, &str)], ports: &[&str]) -> Model {
 }
 
 fn devices_of(model: &Model) -> Devices {
-    let gateways = model.networks.values().map(|n| (n.id, Gateway { ifindex: 100 + n.id, far_ifindex: 200 + n.id }));
-    let ports = model.endpoints.values().map(|e| (e.generation, Port { ifindex: 1_000 + e.generation }));
+    let gateway = |id: u32| Gateway { ifindex: 100 + id, far_ifindex: Some(200 + id) };
+    let gateways = model.networks.values().map(|n| (n.id, gateway(n.id)));
+    let ports =
+        model.endpoints.values().map(|e| (e.generation, Port { ifindex: 1_000 + e.generation, bridged: false }));
     Devices { gateways: gateways.collect(), ports: ports.collect() }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use datapath_common::abi::ABI_VERSION;
 
-use super::{Endpoint, Fill, Flow, Names, Network, Port, PortState, Status, Uplink};
+use super::{Docker, Endpoint, Fill, Flow, Names, Network, Port, PortState, Status, Uplink};
 use crate::engine::{Readers, Snapshot};
 use crate::kernel::{Tables, probes};
 use crate::model;
@@ -20,6 +20,7 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         subnets: network.subnets.iter().map(ToString::to_string).collect(),
         gateways: network.gateways.clone(),
         gateway_mode: network.gateway_mode,
+        gateway_mode_ipv6: network.gateway_mode_ipv6,
         internal: network.internal,
         icc: network.icc,
         masquerade: network.masquerade,
@@ -27,6 +28,7 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         device: network.device(),
         mac: network.mac,
         endpoints: snapshot.model.endpoints_on(&network.name).map(|endpoint| endpoint.name.clone()).collect(),
+        docker: network.docker.as_ref().map(|docker| docker.id.clone()),
     }
 }
 
@@ -55,6 +57,7 @@ pub fn endpoint(snapshot: &Snapshot, tables: &Tables, endpoint: &model::Endpoint
         ports: snapshot.model.publications.values().filter(leads_here).map(model::Publication::describe).collect(),
         flows: tables.usage(endpoint.index)?.flows,
         attached: endpoint.attached.clone(),
+        container: endpoint.docker.as_ref().map(|docker| docker.container.clone()),
     })
 }
 
@@ -75,6 +78,7 @@ pub fn port(tables: &Tables, publication: &model::Publication) -> Result<Port> {
         network: publication.target.as_ref().map(|target| target.network.clone()),
         state: if publication.target.is_some() { PortState::Active } else { PortState::Waiting },
         hits: tables.publication_hits(publication.index)?,
+        container: publication.docker.clone(),
     })
 }
 
@@ -116,6 +120,7 @@ pub fn status(readers: &Readers, started: &str) -> Result<Status> {
         attach: datapath.mode().to_string(),
         state_dir: snapshot.config.state_dir.display().to_string(),
         pin_dir: snapshot.config.pin_dir.display().to_string(),
+        docker: docker(readers, &snapshot),
         uplinks: snapshot.uplinks.iter().map(uplink).collect(),
         networks: count(snapshot.model.networks.len()),
         endpoints: count(snapshot.model.endpoints.len()),
@@ -125,6 +130,12 @@ pub fn status(readers: &Readers, started: &str) -> Result<Status> {
         drops: drops.into_iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
         metrics: metrics.into_iter().map(|(_, name, count)| (name.to_owned(), count)).collect(),
     })
+}
+
+fn docker(readers: &Readers, snapshot: &Snapshot) -> Option<Docker> {
+    let socket = snapshot.config.docker.as_ref()?.display().to_string();
+    let connection = readers.docker.as_ref()?.borrow().clone();
+    Some(Docker { socket, connection, problems: snapshot.docker_problems.clone() })
 }
 
 fn uplink(uplink: &crate::kernel::netlink::UplinkInterface) -> Uplink {

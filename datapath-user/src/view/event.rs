@@ -34,7 +34,7 @@ impl Names<'_> {
         if let Some(endpoint) = self.0.model.endpoints.values().find(|e| Some(e.generation) == port) {
             return (Some(endpoint.name.clone()), Some(endpoint.network.clone()));
         }
-        let gateway = devices.gateways.iter().find(|(_, g)| g.ifindex == ifindex || g.far_ifindex == ifindex);
+        let gateway = devices.gateways.iter().find(|(_, g)| g.ifindex == ifindex || g.far_ifindex == Some(ifindex));
         (None, gateway.map(|(id, _)| self.network(*id)))
     }
 

@@ -13,6 +13,7 @@ pub use collect::{endpoint, flows, network, port, ports, status};
 pub use event::{Event, EventKind, Names};
 pub use flow::Flow;
 
+use crate::docker;
 use crate::kernel::probes::Features;
 use crate::model::{GatewayMode, Mac, NetnsIdentity};
 
@@ -27,8 +28,10 @@ pub struct Network {
     pub subnets: Vec<String>,
     /// The host's addresses on them.
     pub gateways: Vec<IpAddr>,
-    /// Translated or routed.
+    /// How endpoints are reached by IPv4.
     pub gateway_mode: GatewayMode,
+    /// How endpoints are reached by IPv6.
+    pub gateway_mode_ipv6: GatewayMode,
     /// Nothing in or out.
     pub internal: bool,
     /// Endpoints may talk to each other.
@@ -43,6 +46,8 @@ pub struct Network {
     pub mac: Mac,
     /// Names of the endpoints on it.
     pub endpoints: Vec<String>,
+    /// dockerd's id of the network, where it is dockerd's.
+    pub docker: Option<String>,
 }
 
 /// An endpoint.
@@ -80,6 +85,8 @@ pub struct Endpoint {
     pub flows: u32,
     /// When it was attached, RFC 3339.
     pub attached: String,
+    /// Id of the container, where it is dockerd's.
+    pub container: Option<String>,
 }
 
 /// A publication.
@@ -107,6 +114,8 @@ pub struct Port {
     pub state: PortState,
     /// New flows that came by it.
     pub hits: u64,
+    /// Id of the container, where dockerd published it.
+    pub container: Option<String>,
 }
 
 /// Whether a publication leads anywhere.
@@ -143,6 +152,18 @@ pub struct Fill {
     pub capacity: u64,
 }
 
+/// How it stands with dockerd.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Docker {
+    /// dockerd's socket.
+    pub socket: String,
+    /// What its connection is like.
+    #[serde(flatten)]
+    pub connection: docker::Status,
+    /// Which of its networks, containers and ports are not followed, and why.
+    pub problems: Vec<String>,
+}
+
 /// `status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -164,6 +185,8 @@ pub struct Status {
     pub state_dir: String,
     /// Where maps and links are pinned.
     pub pin_dir: String,
+    /// dockerd, where it is followed.
+    pub docker: Option<Docker>,
     /// Uplinks.
     pub uplinks: Vec<Uplink>,
     /// How many networks.

@@ -15,7 +15,7 @@ use rtnetlink::Handle;
 
 pub use addresses::LocalAddress;
 pub use filters::{Direction, Filter};
-pub use links::{EndpointPair, GatewayPair, Link};
+pub use links::{EndpointPair, FarEnd, GatewayPair, Link};
 pub use routes::{MAIN_TABLE, Route};
 pub use rules::Rule;
 pub use uplinks::{UplinkInterface, UplinkRule, uplinks};

@@ -1,10 +1,13 @@
 //! Requests against a namespace of the test's own.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, unshare};
 use tokio::time::timeout;
 
-use super::{GatewayPair, Netlink, UplinkRule, Watch, uplinks};
+use super::{EndpointPair, GatewayPair, Netlink, UplinkRule, Watch, uplinks};
 use crate::kernel::scratch;
 
 fn pair() -> GatewayPair {
@@ -70,5 +73,43 @@ fn changes_are_told_even_after_an_overrun() {
         while timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
         netlink.delete_link(near).await.expect("deleted");
         timeout(SOON, watch.changed()).await.expect("told").expect("works");
+    });
+}
+
+#[test]
+fn the_far_end_in_another_namespace_is_asked_for_by_its_id() {
+    scratch::in_namespace_async(async || {
+        let netlink = Netlink::open().expect("a socket");
+        let (sender, inside) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let container = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of its own");
+            sender.send(File::open("/proc/thread-self/ns/net").expect("opened")).expect("sent");
+            ended.recv().expect("told to end");
+        });
+        let inside = inside.recv().expect("a namespace");
+        let pair = EndpointPair {
+            host_name: "kt-host".to_owned(),
+            container_name: "eth7".to_owned(),
+            mac: [2, 0, 0, 0, 0, 7],
+            mtu: 1_500,
+        };
+        let index = netlink.create_endpoint_pair(&pair, inside.as_fd()).await.expect("new");
+        let link = netlink.link(index).await.expect("readable").expect("there");
+        let far = netlink.far_end(&link).await.expect("readable").expect("there");
+        assert_eq!((far.name.as_str(), far.mac), ("eth7", pair.mac));
+        let (gateway, _) = netlink.create_gateway_pair(&self::pair()).await.expect("new");
+        let same = netlink.link(gateway).await.expect("readable").expect("there");
+        assert_eq!(netlink.far_end(&same).await.expect("readable"), None, "it is in this namespace");
+        netlink.delete_link(index).await.expect("deleted");
+        assert_eq!(netlink.far_end(&link).await.expect("readable"), None, "it is gone");
+        end.send(()).expect("told");
+        container.join().expect("ended");
+        drop(inside);
+        let mut gone = false;
+        for _ in 0..100 {
+            gone = netlink.far_end(&link).await.expect("readable").is_none();
+        }
+        assert!(gone, "its namespace is gone");
     });
 }

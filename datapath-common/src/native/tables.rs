@@ -1,7 +1,4 @@
-//! The world around the path, natively: a packet in memory, and tables in collections with the kernel's semantics.
-//!
-//! Tests describe a state, run a path, and look at the outcome, the bytes and the tables. The same descriptions are
-//! written into real maps and run by BPF_PROG_TEST_RUN, and must come to the same end.
+//! Tables in collections, with the kernel's semantics.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,182 +9,11 @@ use std::{
 
 use crate::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, EndpointUsage, Flow, FlowIndex, FlowKey, MacKey, Metric, Network,
-        Publication, PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, Endpoint, EndpointUsage, Flow, FlowIndex, FlowKey, MacKey, Metric, Network, Publication,
+        PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
     },
-    logic::{
-        checksum::{self, Sum},
-        headers::{ETHERNET, Headers, ROOM},
-    },
-    path::{Checksum, FlowSlot, Inserted, LoopBody, Outcome, Packet, Route, Scratch, Tables, UsageSlot},
+    path::{FlowSlot, Inserted, LoopBody, Step, Tables, UsageSlot},
 };
-
-/// Where a copy of a packet went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CopiedTo {
-    /// To the endpoint behind this host-side veth.
-    Endpoint(u32),
-    /// Up into the host by this device.
-    Host(u32),
-}
-
-/// A packet in memory.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// The bytes, from the Ethernet header on, or from the IP header where [`Self::bare`] is set.
-    pub bytes: Vec<u8>,
-    /// The device it came in by or leaves by.
-    pub ifindex: u32,
-    /// The device it entered the host by, 0 for the host's own.
-    pub entered_by: u32,
-    /// Its outer VLAN tag.
-    pub vlan: Option<u16>,
-    /// Whether the device took it as sent to itself.
-    pub for_host: bool,
-    /// Bytes per segment, 0 for a packet that is not segmented.
-    pub segment_size: u32,
-    /// Its mark.
-    pub mark: u32,
-    /// Copies made of it.
-    pub copies: Vec<CopiedTo>,
-    /// Whether it has no Ethernet header.
-    pub bare: bool,
-    /// What the host's routes say.
-    pub route: Option<Route>,
-    /// Local keys that a socket of the host would take: protocol, address and port (wire order).
-    pub host_sockets: Vec<PublishedKey>,
-}
-
-impl Frame {
-    /// A frame on a device, sent to the device's own MAC address.
-    #[must_use]
-    pub fn new(ifindex: u32, bytes: Vec<u8>) -> Self {
-        Self {
-            bytes,
-            ifindex,
-            entered_by: 0,
-            vlan: None,
-            for_host: true,
-            segment_size: 0,
-            mark: 0,
-            copies: Vec::new(),
-            bare: false,
-            route: None,
-            host_sockets: Vec::new(),
-        }
-    }
-
-    fn at(&self, offset: u32) -> Option<usize> {
-        offset.checked_sub(if self.bare { ETHERNET } else { 0 }).map(|offset| offset as usize)
-    }
-}
-
-impl Packet for Frame {
-    fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {
-        self.bare = link_header == 0;
-        let before = (ETHERNET - link_header) as usize;
-        let available = self.bytes.len().min(ROOM - before);
-        if available < link_header as usize || available == 0 {
-            return false;
-        }
-        if self.bare {
-            let kind: u16 = if self.bytes[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
-            headers.put(12, kind.to_be_bytes());
-        }
-        headers.bytes[before..before + available].copy_from_slice(&self.bytes[..available]);
-        headers.length = (available + before) as u32;
-        headers.packet_length = (self.bytes.len() + before) as u32;
-        true
-    }
-
-    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        let at = self.at(offset)?;
-        self.bytes.get(at..at + N)?.try_into().ok()
-    }
-
-    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), DropReason> {
-        let at = self.at(offset).ok_or(DropReason::WriteFailed)?;
-        self.bytes.get_mut(at..at + N).ok_or(DropReason::WriteFailed)?.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn store_headers(&mut self, headers: &Headers, length: u32) -> Result<(), DropReason> {
-        let before = if self.bare { ETHERNET as usize } else { 0 };
-        let room = self.bytes.get_mut(..length as usize - before).ok_or(DropReason::WriteFailed)?;
-        room.copy_from_slice(&headers.bytes[before..length as usize]);
-        Ok(())
-    }
-
-    fn mend_checksum(&mut self, checksum: &Checksum) -> Result<(), DropReason> {
-        let present = u16::from_ne_bytes(self.load(checksum.offset).ok_or(DropReason::WriteFailed)?);
-        if checksum.zero_is_none && present == 0 {
-            return Ok(());
-        }
-        let mended = match checksum::updated(present, checksum.difference) {
-            0 if checksum.zero_is_none => 0xffff,
-            mended => mended,
-        };
-        self.store(checksum.offset, &mended.to_ne_bytes())
-    }
-
-    fn resize(&mut self, length: u32) -> Result<(), DropReason> {
-        self.bytes.resize(length as usize, 0);
-        Ok(())
-    }
-
-    fn add_link_header(&mut self) -> Result<(), DropReason> {
-        if self.bare {
-            self.bytes.splice(0..0, [0; ETHERNET as usize]);
-            self.bare = false;
-        }
-        Ok(())
-    }
-
-    fn copy_to_endpoint(&mut self, ifindex: u32) {
-        self.copies.push(CopiedTo::Endpoint(ifindex));
-    }
-
-    fn copy_to_host(&mut self, ifindex: u32) {
-        self.copies.push(CopiedTo::Host(ifindex));
-    }
-
-    fn ifindex(&self) -> u32 {
-        self.ifindex
-    }
-
-    fn entered_by(&self) -> u32 {
-        self.entered_by
-    }
-
-    fn vlan(&self) -> Option<u16> {
-        self.vlan
-    }
-
-    fn remove_tag(&mut self) -> Result<(), DropReason> {
-        self.vlan = None;
-        Ok(())
-    }
-
-    fn is_for_another(&self) -> bool {
-        !self.for_host && self.bytes.first().is_none_or(|first| first & 1 == 0)
-    }
-
-    fn segment_size(&self) -> u32 {
-        self.segment_size
-    }
-
-    fn mark(&self) -> u32 {
-        self.mark
-    }
-
-    fn route(&self, _: &FlowKey, _: u32, _: bool) -> Result<Route, DropReason> {
-        self.route.ok_or(DropReason::NoRoute)
-    }
-
-    fn host_socket(&self, key: &FlowKey) -> bool {
-        self.host_sockets.contains(&PublishedKey::new(key.destination, key.destination_port, key.protocol))
-    }
-}
 
 /// What the daemon would have written.
 #[derive(Clone, Debug)]
@@ -259,6 +85,10 @@ pub struct NativeTables {
     mapped: RefCell<HashMap<PublishedKey, UdpMapped>>,
     hits: RefCell<HashMap<u32, u64>>,
     metrics: RefCell<HashMap<u32, u64>>,
+    /// Ports tried for the last masqueraded flow.
+    pub ports_tried: Cell<u32>,
+    /// Slots tried for all flows.
+    pub slots_tried: Cell<u32>,
 }
 
 impl NativeTables {
@@ -278,6 +108,8 @@ impl NativeTables {
             mapped: RefCell::default(),
             hits: RefCell::default(),
             metrics: RefCell::default(),
+            ports_tried: Cell::default(),
+            slots_tried: Cell::default(),
         }
     }
 
@@ -337,6 +169,13 @@ impl Tables for NativeTables {
         let next = self.seed.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.seed.set(next);
         (next >> 32) as u32
+    }
+
+    fn trace(&self, step: Step) {
+        match step {
+            Step::PortsTried(ports) => self.ports_tried.set(ports),
+            Step::SlotTried => self.slots_tried.set(self.slots_tried.get() + 1),
+        }
     }
 
     fn count(&self, metric: Metric) {
@@ -466,53 +305,5 @@ impl Tables for NativeTables {
 
     fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped) {
         self.mapped.borrow_mut().insert(*external, *mapped);
-    }
-}
-
-/// Takes a packet one of the paths.
-pub fn run(
-    path: impl FnOnce(&mut Frame, &NativeTables, &mut Scratch) -> Outcome,
-    frame: &mut Frame,
-    tables: &NativeTables,
-) -> Outcome {
-    path(frame, tables, &mut Scratch::EMPTY.clone())
-}
-
-/// Whether every checksum of an Ethernet frame with IP inside is right; a UDP checksum of 0 is.
-#[must_use]
-pub fn checksums_are_right(frame: &[u8]) -> bool {
-    let word = |at: usize| frame.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]])) as usize;
-    let (payload, protocol, pseudo) = match word(12) {
-        0x0800 if frame.len() >= 34 => {
-            let header = (frame[14] & 0xf) as usize * 4;
-            let end = 14 + word(16);
-            let (Some(ip), Some(payload)) = (frame.get(14..14 + header), frame.get(14 + header..end)) else {
-                return false;
-            };
-            if checksum::of_bytes(ip).folded() != 0xffff {
-                return false;
-            }
-            (payload, frame[23], checksum::of_bytes(&frame[26..34]))
-        }
-        0x86dd if frame.len() >= 54 => {
-            let Some(payload) = frame.get(54..54 + word(18)) else {
-                return false;
-            };
-            (payload, frame[20], checksum::of_bytes(&frame[22..54]))
-        }
-        _ => return true,
-    };
-    let pseudo = if protocol == 1 {
-        Sum::ZERO
-    } else {
-        pseudo.add16(u16::to_be(protocol.into())).add16((payload.len() as u16).to_be())
-    };
-    match protocol {
-        17 if payload.get(6..8) == Some(&[0, 0]) => true,
-        1 | 6 | 17 | 58 => {
-            let [low, high] = checksum::of_bytes(payload).folded().to_ne_bytes();
-            pseudo.add16(u16::from_ne_bytes([low, high])).folded() == 0xffff
-        }
-        _ => true,
     }
 }

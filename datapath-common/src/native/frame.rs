@@ -1,0 +1,192 @@
+//! A packet in memory.
+
+use std::vec::Vec;
+
+use crate::{
+    abi::{DropReason, FlowKey, PublishedKey},
+    logic::{
+        checksum,
+        headers::{ETHERNET, Headers, ROOM},
+    },
+    path::{Checksum, Packet, Route},
+};
+
+/// Where a copy of a packet went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CopiedTo {
+    /// To the endpoint behind this host-side veth.
+    Endpoint(u32),
+    /// Up into the host by this device.
+    Host(u32),
+    /// Up into the host by this adopted bridge, marked.
+    Bridge(u32),
+}
+
+/// A packet in memory.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The bytes, from the Ethernet header on, or from the IP header where [`Self::bare`] is set.
+    pub bytes: Vec<u8>,
+    /// The device it came in by or leaves by.
+    pub ifindex: u32,
+    /// The device it entered the host by, 0 for the host's own.
+    pub entered_by: u32,
+    /// Its outer VLAN tag.
+    pub vlan: Option<u16>,
+    /// Whether the device took it as sent to itself.
+    pub for_host: bool,
+    /// Bytes per segment, 0 for a packet that is not segmented.
+    pub segment_size: u32,
+    /// Its mark.
+    pub mark: u32,
+    /// Whether it is the host's copy for itself of what it sent.
+    pub looped_back: bool,
+    /// Copies made of it.
+    pub copies: Vec<CopiedTo>,
+    /// Whether it has no Ethernet header.
+    pub bare: bool,
+    /// What the host's routes say.
+    pub route: Option<Route>,
+    /// Local keys that a socket of the host would take: protocol, address and port (wire order).
+    pub host_sockets: Vec<PublishedKey>,
+}
+
+impl Frame {
+    /// A frame on a device, sent to the device's own MAC address.
+    #[must_use]
+    pub fn new(ifindex: u32, bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            ifindex,
+            entered_by: 0,
+            vlan: None,
+            for_host: true,
+            segment_size: 0,
+            mark: 0,
+            looped_back: false,
+            copies: Vec::new(),
+            bare: false,
+            route: None,
+            host_sockets: Vec::new(),
+        }
+    }
+
+    fn at(&self, offset: u32) -> Option<usize> {
+        offset.checked_sub(if self.bare { ETHERNET } else { 0 }).map(|offset| offset as usize)
+    }
+}
+
+impl Packet for Frame {
+    fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {
+        self.bare = link_header == 0;
+        let before = (ETHERNET - link_header) as usize;
+        let available = self.bytes.len().min(ROOM - before);
+        if available < link_header as usize || available == 0 {
+            return false;
+        }
+        if self.bare {
+            let kind: u16 = if self.bytes[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
+            headers.put(12, kind.to_be_bytes());
+        }
+        headers.bytes[before..before + available].copy_from_slice(&self.bytes[..available]);
+        headers.length = (available + before) as u32;
+        headers.packet_length = (self.bytes.len() + before) as u32;
+        true
+    }
+
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let at = self.at(offset)?;
+        self.bytes.get(at..at + N)?.try_into().ok()
+    }
+
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), DropReason> {
+        let at = self.at(offset).ok_or(DropReason::WriteFailed)?;
+        self.bytes.get_mut(at..at + N).ok_or(DropReason::WriteFailed)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn store_headers(&mut self, headers: &Headers, length: u32) -> Result<(), DropReason> {
+        let before = if self.bare { ETHERNET as usize } else { 0 };
+        let room = self.bytes.get_mut(..length as usize - before).ok_or(DropReason::WriteFailed)?;
+        room.copy_from_slice(&headers.bytes[before..length as usize]);
+        Ok(())
+    }
+
+    fn mend_checksum(&mut self, checksum: &Checksum) -> Result<(), DropReason> {
+        let present = u16::from_ne_bytes(self.load(checksum.offset).ok_or(DropReason::WriteFailed)?);
+        if checksum.zero_is_none && present == 0 {
+            return Ok(());
+        }
+        let mended = match checksum::updated(present, checksum.difference) {
+            0 if checksum.zero_is_none => 0xffff,
+            mended => mended,
+        };
+        self.store(checksum.offset, &mended.to_ne_bytes())
+    }
+
+    fn resize(&mut self, length: u32) -> Result<(), DropReason> {
+        self.bytes.resize(length as usize, 0);
+        Ok(())
+    }
+
+    fn add_link_header(&mut self) -> Result<(), DropReason> {
+        if self.bare {
+            self.bytes.splice(0..0, [0; ETHERNET as usize]);
+            self.bare = false;
+        }
+        Ok(())
+    }
+
+    fn copy_to_endpoint(&mut self, ifindex: u32) {
+        self.copies.push(CopiedTo::Endpoint(ifindex));
+    }
+
+    fn copy_to_host(&mut self, ifindex: u32, marked: bool) {
+        self.copies.push(if marked { CopiedTo::Bridge(ifindex) } else { CopiedTo::Host(ifindex) });
+    }
+
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    fn entered_by(&self) -> u32 {
+        self.entered_by
+    }
+
+    fn vlan(&self) -> Option<u16> {
+        self.vlan
+    }
+
+    fn remove_tag(&mut self) -> Result<(), DropReason> {
+        self.vlan = None;
+        Ok(())
+    }
+
+    fn is_for_another(&self) -> bool {
+        !self.for_host && self.bytes.first().is_none_or(|first| first & 1 == 0)
+    }
+
+    fn segment_size(&self) -> u32 {
+        self.segment_size
+    }
+
+    fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    fn set_mark(&mut self, mark: u32) {
+        self.mark = mark;
+    }
+
+    fn is_looped_back(&self) -> bool {
+        self.looped_back
+    }
+
+    fn route(&self, _: &FlowKey, _: u32, _: bool) -> Result<Route, DropReason> {
+        self.route.ok_or(DropReason::NoRoute)
+    }
+
+    fn host_socket(&self, key: &FlowKey) -> bool {
+        self.host_sockets.contains(&PublishedKey::new(key.destination, key.destination_port, key.protocol))
+    }
+}

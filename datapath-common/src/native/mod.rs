@@ -1,0 +1,63 @@
+//! The world around the path, natively: a packet in memory, and tables in collections with the kernel's semantics.
+//!
+//! Tests describe a state, run a path, and look at the outcome, the bytes and the tables. The same descriptions are
+//! written into real maps and run by BPF_PROG_TEST_RUN, and must come to the same end.
+
+mod frame;
+mod tables;
+
+pub use frame::{CopiedTo, Frame};
+pub use tables::{NativeTables, State};
+
+use crate::{
+    logic::checksum::{self, Sum},
+    path::{Outcome, Scratch},
+};
+
+/// Takes a packet one of the paths.
+pub fn run(
+    path: impl FnOnce(&mut Frame, &NativeTables, &mut Scratch) -> Outcome,
+    frame: &mut Frame,
+    tables: &NativeTables,
+) -> Outcome {
+    path(frame, tables, &mut Scratch::EMPTY.clone())
+}
+
+/// Whether every checksum of an Ethernet frame with IP inside is right; a UDP checksum of 0 is.
+#[must_use]
+pub fn checksums_are_right(frame: &[u8]) -> bool {
+    let word = |at: usize| frame.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]])) as usize;
+    let (payload, protocol, pseudo) = match word(12) {
+        0x0800 if frame.len() >= 34 => {
+            let header = (frame[14] & 0xf) as usize * 4;
+            let end = 14 + word(16);
+            let (Some(ip), Some(payload)) = (frame.get(14..14 + header), frame.get(14 + header..end)) else {
+                return false;
+            };
+            if checksum::of_bytes(ip).folded() != 0xffff {
+                return false;
+            }
+            (payload, frame[23], checksum::of_bytes(&frame[26..34]))
+        }
+        0x86dd if frame.len() >= 54 => {
+            let Some(payload) = frame.get(54..54 + word(18)) else {
+                return false;
+            };
+            (payload, frame[20], checksum::of_bytes(&frame[22..54]))
+        }
+        _ => return true,
+    };
+    let pseudo = if protocol == 1 {
+        Sum::ZERO
+    } else {
+        pseudo.add16(u16::to_be(protocol.into())).add16((payload.len() as u16).to_be())
+    };
+    match protocol {
+        17 if payload.get(6..8) == Some(&[0, 0]) => true,
+        1 | 6 | 17 | 58 => {
+            let [low, high] = checksum::of_bytes(payload).folded().to_ne_bytes();
+            pseudo.add16(u16::from_ne_bytes([low, high])).folded() == 0xffff
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,159 @@
+//! dockerd's bridges and their ports carry our programs from the moment they are seen, and are closed until the maps know
+//! whose they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::apply::{Kernel, guard_bridge, guard_port, release_bridge, release_port};
+use crate::engine::host::View;
+use crate::kernel::fence::{self, Drawn, Fence};
+use crate::kernel::netlink::{FarEnd, Link};
+use crate::model::{Bridge, BridgePort, Bridges, Mac};
+
+/// What carries our programs.
+#[derive(Debug, Default)]
+pub struct Guards {
+    /// Bridges by ifindex.
+    bridges: BTreeMap<u32, String>,
+    /// Their ports by ifindex.
+    ports: BTreeMap<u32, GuardedPort>,
+    /// The fence as it stands.
+    fence: Option<Fence>,
+    drawn: Option<Drawn>,
+}
+
+#[derive(Debug)]
+struct GuardedPort {
+    bridge: u32,
+    far_end: Option<FarEnd>,
+}
+
+impl Guards {
+    /// Whether this device is one of the bridges.
+    pub fn is_bridge(&self, ifindex: u32) -> bool {
+        self.bridges.contains_key(&ifindex)
+    }
+
+    /// The bridges and their ports, by ifindex.
+    pub fn devices(&self) -> (Vec<u32>, Vec<u32>) {
+        (self.bridges.keys().copied().collect(), self.ports.keys().copied().collect())
+    }
+
+    /// Follows the devices: programs on the bridges of these names and on all their ports. `expected` tells whether
+    /// an interface with this MAC address is known on that bridge; those that are not are asked again for theirs.
+    pub async fn follow(
+        &mut self,
+        kernel: &Kernel,
+        view: &View,
+        names: &BTreeSet<String>,
+        expected: impl Fn(&str, Mac) -> bool,
+    ) -> Bridges {
+        self.follow_bridges(kernel, view, names);
+        self.follow_ports(kernel, view);
+        self.ask_far_ends(kernel, view, expected).await;
+        self.found(view)
+    }
+
+    /// Puts up the fence, where it is not as it should be.
+    pub async fn draw_fence(&mut self, names: &BTreeSet<String>, subnets: BTreeSet<IpNet>) {
+        let wanted = Fence { bridges: names.clone(), subnets };
+        if self.fence.as_ref() == Some(&wanted) {
+            return;
+        }
+        match fence::draw(&wanted).await {
+            Ok(drawn) => {
+                if drawn == Drawn::BySubnet && self.drawn != Some(drawn) {
+                    tracing::warn!(
+                        "this kernel's nftables cannot tell bridges apart (CONFIG_NFT_BRIDGE_META): containers that \
+                         start while the daemon is stopped are fenced off from each other by subnet, for IP and ARP only"
+                    );
+                }
+                self.drawn = Some(drawn);
+                self.fence = Some(wanted);
+            }
+            Err(error) => tracing::warn!(
+                "containers that start while the daemon is stopped are not fenced off from each other: {error:#}"
+            ),
+        }
+    }
+
+    fn follow_bridges(&mut self, kernel: &Kernel, view: &View, names: &BTreeSet<String>) {
+        let wanted = |link: &Link| names.contains(&link.name) && link.kind.as_deref() == Some("bridge");
+        for link in
+            view.links.iter().filter(|link| wanted(link) && !self.bridges.contains_key(&link.index)).collect::<Vec<_>>()
+        {
+            match guard_bridge(kernel, link.index) {
+                Ok(()) => drop(self.bridges.insert(link.index, link.name.clone())),
+                Err(error) => tracing::warn!(bridge = link.name, "Docker's bridge cannot be taken over: {error:#}"),
+            }
+        }
+        self.bridges.retain(|ifindex, name| {
+            let stays = view.link(*ifindex).is_some_and(|link| wanted(link) && link.name == *name);
+            stays || !released(release_bridge(kernel, *ifindex))
+        });
+    }
+
+    fn follow_ports(&mut self, kernel: &Kernel, view: &View) {
+        for link in &view.links {
+            let Some(bridge) = link.master.filter(|master| self.bridges.contains_key(master)) else { continue };
+            if self.ports.get(&link.index).is_some_and(|port| port.bridge == bridge) {
+                continue;
+            }
+            match guard_port(kernel, link.index) {
+                Ok(()) => drop(self.ports.insert(link.index, GuardedPort { bridge, far_end: None })),
+                Err(error) => tracing::debug!(device = link.name, "a port of Docker's bridge vanished: {error:#}"),
+            }
+        }
+        let bridges = &self.bridges;
+        self.ports.retain(|ifindex, port| {
+            let master = view.link(*ifindex).and_then(|link| link.master);
+            let stays = master == Some(port.bridge) && bridges.contains_key(&port.bridge);
+            stays || !released(release_port(kernel, *ifindex))
+        });
+    }
+
+    async fn ask_far_ends(&mut self, kernel: &Kernel, view: &View, expected: impl Fn(&str, Mac) -> bool) {
+        for (ifindex, port) in &mut self.ports {
+            let Some(link) = view.link(*ifindex) else { continue };
+            let Some(bridge) = self.bridges.get(&port.bridge) else { continue };
+            let same_place = |far: &FarEnd| link.peer_netns == Some(far.netns);
+            if port.far_end.as_ref().is_some_and(|far| same_place(far) && expected(bridge, Mac(far.mac))) {
+                continue;
+            }
+            port.far_end = match kernel.netlink.far_end(link).await {
+                Ok(far_end) => far_end,
+                Err(error) => {
+                    tracing::debug!("{error:#}");
+                    None
+                }
+            };
+        }
+    }
+
+    fn found(&self, view: &View) -> Bridges {
+        let mut found = Bridges::default();
+        for (ifindex, name) in &self.bridges {
+            let Some(mac) = view.link(*ifindex).and_then(|link| link.mac) else { continue };
+            let addresses = view.addresses.iter().filter(|address| address.ifindex == *ifindex);
+            let addresses = addresses.map(|address| address.address).collect();
+            found.bridges.insert(name.clone(), Bridge { ifindex: *ifindex, mac: Mac(mac), addresses });
+        }
+        // By rising ifindex: where two have the same MAC address, the newer one stays.
+        for (ifindex, port) in &self.ports {
+            let (Some(link), Some(far)) = (view.link(*ifindex), &port.far_end) else { continue };
+            let Some(bridge) = self.bridges.get(&port.bridge) else { continue };
+            let port = BridgePort { ifindex: *ifindex, device: link.name.clone(), ifname: far.name.clone() };
+            found.ports.insert((bridge.clone(), Mac(far.mac)), port);
+        }
+        found
+    }
+}
+
+/// A device that is gone has taken its programs along, and that is no error.
+fn released(result: anyhow::Result<()>) -> bool {
+    if let Err(error) = &result {
+        tracing::warn!("programs are left on a device that is no longer Docker's: {error:#}");
+    }
+    true
+}

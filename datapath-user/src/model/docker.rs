@@ -1,0 +1,397 @@
+//! Following dockerd: its networks, containers and ports become part of the model, and leave it, as its inventory has
+//! them. What is our own is never touched; what cannot be taken over is named, and the rest goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use datapath_common::abi::NETWORK_ENDPOINTS;
+use serde::{Deserialize, Serialize};
+
+use super::allocate::overlap;
+use super::publication::describe_host;
+use super::{
+    DockerEndpoint, DockerNetwork, DockerPort, Endpoint, GatewayMode, Host, Inventory, Mac, Model, Network,
+    Publication, Refusal, check_name,
+};
+
+/// That a network is dockerd's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerBridge {
+    /// dockerd's id of the network.
+    pub id: String,
+    /// Name of the Linux bridge.
+    pub bridge: String,
+    /// Further addresses of the host on the bridge.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// That an endpoint is dockerd's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerInterface {
+    /// dockerd's id of the endpoint.
+    pub id: String,
+    /// Id of the container.
+    pub container: String,
+    /// Name of the host-side veth.
+    pub device: String,
+    /// Its ifindex, in this boot.
+    pub ifindex: u32,
+}
+
+/// A Linux bridge of dockerd's, as it is on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its ifindex.
+    pub ifindex: u32,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// The host's addresses on it.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A port of such a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgePort {
+    /// ifindex of the host-side veth.
+    pub ifindex: u32,
+    /// Its name.
+    pub device: String,
+    /// Name of the interface in the container.
+    pub ifname: String,
+}
+
+/// What of dockerd's devices is there, and carries our programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bridges {
+    /// Bridges by name.
+    pub bridges: BTreeMap<String, Bridge>,
+    /// Their ports by the bridge's name and the MAC address of the container's side.
+    pub ports: BTreeMap<(String, Mac), BridgePort>,
+}
+
+/// What dockerd has and we do not follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unfollowed {
+    /// Why not, each naming container or network, cause and remedy.
+    pub problems: BTreeSet<String>,
+    /// Bridges or interfaces have not appeared yet.
+    pub waiting: bool,
+}
+
+impl Model {
+    /// Has dockerd's part of the model be what `inventory` has, as far as its devices are there.
+    ///
+    /// # Errors
+    /// When numbers are used up. What is wrong with single networks or containers is returned instead.
+    pub fn follow_docker(
+        &mut self,
+        inventory: &Inventory,
+        devices: &Bridges,
+        host: &Host,
+        now: &str,
+    ) -> Result<Unfollowed, Refusal> {
+        let mut unfollowed = Unfollowed::default();
+        self.forget_docker_networks(|bridge| inventory.networks.iter().any(|n| n.id == bridge.id), devices)?;
+        for network in &inventory.networks {
+            match devices.bridges.get(&network.bridge) {
+                Some(bridge) => unfollowed.note(self.follow_network(network, bridge, host))?,
+                None => unfollowed.waiting = true,
+            }
+        }
+        self.forget_docker_endpoints(inventory, devices)?;
+        for endpoint in &inventory.endpoints {
+            let Some(network) = self.docker_network(&endpoint.network).cloned() else { continue };
+            match devices.ports.get(&(network.device(), endpoint.mac)) {
+                Some(port) => unfollowed.note(self.follow_endpoint(endpoint, &network, port, now))?,
+                None => unfollowed.waiting = true,
+            }
+        }
+        let wanted: Vec<_> = inventory.ports.iter().flat_map(|port| self.resolve(port)).collect();
+        self.publications.retain(|_, p| p.docker.is_none() || wanted.iter().any(|wanted| wanted.is(p)));
+        for port in wanted {
+            unfollowed.note(self.follow_port(port))?;
+        }
+        self.retarget_publications()?;
+        Ok(unfollowed)
+    }
+
+    /// Forgets all of dockerd's.
+    ///
+    /// # Errors
+    /// When generations are used up.
+    pub fn forget_docker(&mut self) -> Result<(), Refusal> {
+        self.follow_docker(&Inventory::default(), &Bridges::default(), &Host::default(), "").map(drop)
+    }
+
+    /// The network of this id of dockerd's.
+    fn docker_network(&self, id: &str) -> Option<&Network> {
+        self.networks.values().find(|network| network.docker.as_ref().is_some_and(|docker| docker.id == id))
+    }
+
+    /// Forgets networks that dockerd does not have any more, or whose bridge is gone, with all that is on them.
+    fn forget_docker_networks(
+        &mut self,
+        has: impl Fn(&DockerBridge) -> bool,
+        devices: &Bridges,
+    ) -> Result<(), Refusal> {
+        let gone = |network: &Network| {
+            network.docker.as_ref().is_some_and(|d| !has(d) || !devices.bridges.contains_key(&d.bridge))
+        };
+        let names: BTreeSet<String> =
+            self.networks.values().filter(|network| gone(network)).map(|network| network.name.clone()).collect();
+        let left: Vec<u32> =
+            self.endpoints.values().filter(|e| names.contains(&e.network)).map(|endpoint| endpoint.index).collect();
+        for index in left {
+            self.forget(index)?;
+        }
+        self.networks.retain(|name, _| !names.contains(name));
+        Ok(())
+    }
+
+    fn follow_network(&mut self, wanted: &DockerNetwork, bridge: &Bridge, host: &Host) -> Result<(), Refusal> {
+        let known = self.docker_network(&wanted.id).cloned();
+        self.check_docker_subnets(wanted, host)?;
+        let name = match &known {
+            Some(known) if known.name == wanted.name => wanted.name.clone(),
+            _ => self.docker_network_name(wanted),
+        };
+        let addresses = bridge.addresses.iter().filter(|ip| !wanted.gateways.contains(ip)).copied().collect();
+        let id = match &known {
+            Some(known) => known.id,
+            None => self.next_network_id()?,
+        };
+        let network = Network {
+            id,
+            name: name.clone(),
+            subnets: wanted.subnets.clone(),
+            gateways: wanted.gateways.clone(),
+            gateway_mode: wanted.gateway_mode,
+            gateway_mode_ipv6: wanted.gateway_mode_ipv6,
+            internal: wanted.internal,
+            icc: wanted.icc,
+            masquerade: wanted.masquerade,
+            mtu: wanted.mtu,
+            mac: bridge.mac,
+            far_mac: bridge.mac,
+            last_given: vec![None; wanted.subnets.len()],
+            docker: Some(DockerBridge { id: wanted.id.clone(), bridge: wanted.bridge.clone(), addresses }),
+        };
+        if let Some(known) = known.filter(|known| known.name != name) {
+            self.networks.remove(&known.name);
+            self.endpoints.values_mut().filter(|e| e.network == known.name).for_each(|e| e.network.clone_from(&name));
+        }
+        self.networks.insert(name, network);
+        Ok(())
+    }
+
+    /// dockerd's name where it is one of ours too and free, else that of the bridge.
+    fn docker_network_name(&self, wanted: &DockerNetwork) -> String {
+        let free =
+            |name: &str| self.networks.get(name).is_none_or(|n| n.docker.as_ref().is_some_and(|d| d.id == wanted.id));
+        if check_name("network", &wanted.name).is_ok() && free(&wanted.name) {
+            return wanted.name.clone();
+        }
+        if free(&wanted.bridge) { wanted.bridge.clone() } else { short(&wanted.id).to_owned() }
+    }
+
+    /// No address may be on two networks, nor on a network and an interface of the host.
+    fn check_docker_subnets(&self, wanted: &DockerNetwork, host: &Host) -> Result<(), Refusal> {
+        let others = self.networks.values().filter(|n| n.docker.as_ref().is_none_or(|docker| docker.id != wanted.id));
+        let taken =
+            others.flat_map(|network| network.subnets.iter().map(move |s| (*s, format!("network {}", network.name))));
+        let local = host.addresses.iter().filter(|(_, interface)| *interface != wanted.bridge);
+        let local = local.map(|(address, interface)| (address.trunc(), format!("{interface} of this host")));
+        for (theirs, owner) in taken.chain(local) {
+            if let Some(subnet) = wanted.subnets.iter().find(|subnet| overlap(subnet, &theirs)) {
+                return Err(Refusal::conflict(
+                    format!(
+                        "Docker's network {:?} ({}) is closed: its subnet {subnet} overlaps {theirs} of {owner}",
+                        wanted.name, wanted.bridge
+                    ),
+                    "create one of the two with another subnet",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets endpoints that dockerd does not have any more, or that are on another interface now.
+    fn forget_docker_endpoints(&mut self, inventory: &Inventory, devices: &Bridges) -> Result<(), Refusal> {
+        let wanted: BTreeMap<&str, &DockerEndpoint> = inventory.endpoints.iter().map(|e| (e.id.as_str(), e)).collect();
+        let stays = |endpoint: &Endpoint, docker: &DockerInterface| {
+            let wanted = wanted.get(docker.id.as_str())?;
+            let network = self.docker_network(&wanted.network)?;
+            let port = devices.ports.get(&(network.device(), wanted.mac))?;
+            let same = network.name == endpoint.network
+                && port.ifindex == docker.ifindex
+                && port.device == docker.device
+                && (wanted.mac, wanted.ipv4, wanted.ipv6) == (endpoint.mac, endpoint.ipv4, endpoint.ipv6);
+            same.then_some(())
+        };
+        let gone = |endpoint: &&Endpoint| endpoint.docker.as_ref().is_some_and(|d| stays(endpoint, d).is_none());
+        let gone: Vec<u32> = self.endpoints.values().filter(gone).map(|endpoint| endpoint.index).collect();
+        for index in gone {
+            self.forget(index)?;
+        }
+        Ok(())
+    }
+
+    fn follow_endpoint(
+        &mut self,
+        wanted: &DockerEndpoint,
+        network: &Network,
+        port: &BridgePort,
+        now: &str,
+    ) -> Result<(), Refusal> {
+        let name = self.docker_endpoint_name(wanted);
+        let known =
+            self.endpoints.values_mut().find(|e| e.docker.as_ref().is_some_and(|docker| docker.id == wanted.id));
+        if let Some(known) = known {
+            known.name = name;
+            known.aliases.clone_from(&wanted.aliases);
+            known.ifname.clone_from(&port.ifname);
+            return Ok(());
+        }
+        let container = format!("container {:?} on Docker's network {}", wanted.name, network.name);
+        for ip in wanted.ipv4.map(IpAddr::V4).into_iter().chain(wanted.ipv6.map(IpAddr::V6)) {
+            if let Some(owner) = self.owner_of_address(network, ip) {
+                return Err(Refusal::conflict(
+                    format!("{container} is closed: its address {ip} is that of {owner}"),
+                    "restart the container to have it given another",
+                ));
+            }
+        }
+        if self.endpoints_on(&network.name).count() >= NETWORK_ENDPOINTS as usize {
+            return Err(Refusal::conflict(
+                format!("{container} is closed: the network has {NETWORK_ENDPOINTS} endpoints, the most there can be"),
+                "put it on another network",
+            ));
+        }
+        let index = self.next_endpoint_index()?;
+        let endpoint = Endpoint {
+            index,
+            generation: self.counters.next_generation()?,
+            name,
+            network: network.name.clone(),
+            netns: format!("container:{}", short(&wanted.container)),
+            netns_identity: (0, 0),
+            ifname: port.ifname.clone(),
+            mac: wanted.mac,
+            ipv4: wanted.ipv4,
+            ipv6: wanted.ipv6,
+            aliases: wanted.aliases.clone(),
+            attached: now.to_owned(),
+            docker: Some(DockerInterface {
+                id: wanted.id.clone(),
+                container: wanted.container.clone(),
+                device: port.device.clone(),
+                ifindex: port.ifindex,
+            }),
+        };
+        self.endpoints.insert(index, endpoint);
+        Ok(())
+    }
+
+    /// dockerd's name where it is one of ours too and free, else the container's short id.
+    fn docker_endpoint_name(&self, wanted: &DockerEndpoint) -> String {
+        let theirs = |e: &&Endpoint| e.docker.as_ref().is_some_and(|docker| docker.container == wanted.container);
+        let free = self.endpoints.values().filter(|e| !theirs(e)).all(|e| e.name != wanted.name);
+        if free && check_name("endpoint", &wanted.name).is_ok() {
+            return wanted.name.clone();
+        }
+        short(&wanted.container).to_owned()
+    }
+
+    /// What a port of dockerd's is in our terms: nothing while its container is not followed; one for each IP version
+    /// where the gateway modes differ.
+    fn resolve(&self, port: &DockerPort) -> Vec<Wanted> {
+        let Some(network) = self.docker_network(&port.network) else { return Vec::new() };
+        let of_container = |e: &&Endpoint| e.docker.as_ref().is_some_and(|docker| docker.container == port.container);
+        let Some(endpoint) = self.endpoints_on(&network.name).find(of_container) else { return Vec::new() };
+        let routed = |mode: GatewayMode| mode == GatewayMode::Routed;
+        let each = port.host_ip.is_none() && routed(network.gateway_mode) != routed(network.gateway_mode_ipv6);
+        let host_ips = if each {
+            vec![Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)), Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED))]
+        } else {
+            vec![port.host_ip]
+        };
+        let wanted = |host_ip| Wanted {
+            port: DockerPort { host_ip, ..port.clone() },
+            endpoint: endpoint.name.clone(),
+            network: network.name.clone(),
+        };
+        host_ips.into_iter().map(wanted).collect()
+    }
+
+    fn follow_port(&mut self, wanted: Wanted) -> Result<(), Refusal> {
+        if let Some(known) = self.publications.values_mut().find(|p| wanted.is(p)) {
+            known.endpoint = wanted.endpoint;
+            known.network = Some(wanted.network);
+            return Ok(());
+        }
+        let DockerPort { container, host_ip, host, target, protocol, .. } = wanted.port;
+        if let Some(owner) = self.owner_of_ports(host_ip, host, protocol) {
+            return Err(Refusal::conflict(
+                format!(
+                    "port {} of container {:?} leads nowhere: {} is published by {}",
+                    describe_host(host_ip, host, protocol),
+                    wanted.endpoint,
+                    owner.describe(),
+                    owner.endpoint
+                ),
+                "unpublish that, or choose another host port for the container",
+            ));
+        }
+        let index = self.next_publication_index()?;
+        let publication = Publication {
+            index,
+            generation: self.counters.next_generation()?,
+            host_ip,
+            host,
+            container: target,
+            protocol,
+            endpoint: wanted.endpoint,
+            network: Some(wanted.network),
+            target: None,
+            docker: Some(container),
+        };
+        self.publications.insert(index, publication);
+        Ok(())
+    }
+}
+
+/// A port of dockerd's, and the endpoint it leads to.
+struct Wanted {
+    port: DockerPort,
+    endpoint: String,
+    network: String,
+}
+
+impl Wanted {
+    /// Whether `publication` is this one.
+    fn is(&self, publication: &Publication) -> bool {
+        publication.docker.as_ref() == Some(&self.port.container)
+            && publication.host_ip == self.port.host_ip
+            && publication.host == self.port.host
+            && publication.container == self.port.target
+            && publication.protocol == self.port.protocol
+    }
+}
+
+impl Unfollowed {
+    /// A conflict is a problem of its own; anything else is one of all.
+    fn note(&mut self, followed: Result<(), Refusal>) -> Result<(), Refusal> {
+        match followed {
+            Err(refusal) if refusal.kind == super::Kind::Conflict => {
+                self.problems.insert(refusal.to_string());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// The first digits of an id, as `docker ps` shows it.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
