@@ -143,10 +143,8 @@ async fn the_endpoint_is_known_before_the_container_answers() {
 async fn containers_that_do_not_answer_delay_no_network() {
     let (dockerd, mut source) = with_app().await;
     for n in 0..40 {
-        let name = format!("hung{n}");
-        let mut world = dockerd.world();
-        world.faults.insert(format!("/containers/{}/json", id(&name)), Fault::Block);
-        drop(world);
+        let name = format!("hung{n}n");
+        dockerd.world().faults.insert(format!("/containers/{}/json", id(&name)), Fault::Block);
         dockerd.container_event("start", &name);
     }
     sleep(Duration::from_millis(100)).await;
@@ -162,7 +160,7 @@ async fn from_the_event_to_the_inventory() {
     let (dockerd, mut source) = with_app().await;
     let mut took = Vec::new();
     for n in 0..50 {
-        let name = format!("web{n}");
+        let name = format!("web{n}n");
         dockerd.world().join(&name, "app");
         dockerd.network_event("connect", "app", &name);
         took.push(source.until("the endpoint", |inventory| inventory.endpoints.len() == n + 1).await);
@@ -211,10 +209,8 @@ async fn containers_come_and_go() {
     assert_eq!(ports(&source.now()), ["8080:80/tcp"], "a pause takes nothing away");
 
     // The network goes while the container dies: neither answers any more.
-    let mut world = dockerd.world();
-    world.networks.remove(&id("app"));
-    world.containers.remove(&id("web"));
-    drop(world);
+    dockerd.world().networks.remove(&id("app"));
+    dockerd.world().containers.remove(&id("web"));
     dockerd.container_event("die", "web");
     dockerd.network_event("disconnect", "app", "web");
     dockerd.network_event("destroy", "app", "");
@@ -361,10 +357,8 @@ async fn a_thousand_containers_at_once() {
     let began = Instant::now();
     for n in 0..MANY {
         let (name, network) = (format!("c{n}n"), if n % 2 == 0 { "app" } else { "back" });
-        let mut world = dockerd.world();
-        world.join(&name, network);
-        world.run(&name, &[(10_000 + 2 * n as u16, 80)]);
-        drop(world);
+        dockerd.world().join(&name, network);
+        dockerd.world().run(&name, &[(10_000 + 2 * n as u16, 80)]);
         dockerd.network_event("connect", network, &name);
         dockerd.container_event("start", &name);
         if n % 20 == 0 {

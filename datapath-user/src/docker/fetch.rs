@@ -13,12 +13,15 @@ use super::lane::Lane;
 /// Requests of one kind under way at a time: enough to use dockerd's processors, and few for it.
 const PARALLEL: usize = 16;
 
+/// One object, none where it is gone.
+pub type Fetched<T> = Result<Option<Box<T>>>;
+
 /// What dockerd said.
 pub enum Answer {
     /// Of a network.
-    Network(String, Result<Option<NetworkInspect>>),
+    Network(String, Fetched<NetworkInspect>),
     /// Of a container.
-    Container(String, Result<Option<ContainerInspectResponse>>),
+    Container(String, Fetched<ContainerInspectResponse>),
     /// Of all there is.
     Listing(Result<Listing>),
 }
@@ -26,7 +29,7 @@ pub enum Answer {
 /// All there is.
 pub struct Listing {
     /// Networks of the bridge driver, with their members.
-    pub networks: Vec<(String, Result<Option<NetworkInspect>>)>,
+    pub networks: Vec<(String, Fetched<NetworkInspect>)>,
     /// Running containers.
     pub containers: Vec<ContainerSummary>,
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::client::Client;
 use super::container::Container;
 use super::events::{Hint, hint};
-use super::fetch::{Answer, Fetches, Listing};
+use super::fetch::{Answer, Fetched, Fetches, Listing};
 use super::network::members;
 use super::outlet::Outlet;
 
@@ -176,9 +176,9 @@ impl<'a> Session<'a> {
     }
 
     /// Returns whether it is news.
-    fn take_network(&mut self, id: &str, answer: Result<Option<NetworkInspect>>) -> bool {
+    fn take_network(&mut self, id: &str, answer: Fetched<NetworkInspect>) -> bool {
         match answer {
-            Ok(network) => self.outlet.put_network(id, network.as_ref().and_then(members)),
+            Ok(network) => self.outlet.put_network(id, network.as_deref().and_then(members)),
             Err(error) => {
                 self.outlet.network_failed(id, &error);
                 self.failed = true;
@@ -187,7 +187,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn take_container(&mut self, id: &str, answer: Result<Option<ContainerInspectResponse>>) {
+    fn take_container(&mut self, id: &str, answer: Fetched<ContainerInspectResponse>) {
         let disputed = self.disputed.remove(id);
         match answer {
             Ok(container) => {
@@ -225,7 +225,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn compare_networks(&mut self, listed: Vec<(String, Result<Option<NetworkInspect>>)>) {
+    fn compare_networks(&mut self, listed: Vec<(String, Fetched<NetworkInspect>)>) {
         let ids: HashSet<_> = listed.iter().map(|(id, _)| id.clone()).collect();
         let gone = self.outlet.known().network_ids().into_iter().filter(|id| !ids.contains(id));
         let gone: Vec<_> = gone.map(|id| (id, Ok(None))).collect();

@@ -2,7 +2,7 @@
 //! them. What is our own is never touched; what cannot be taken over is named, and the rest goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use datapath_common::abi::NETWORK_ENDPOINTS;
 use serde::{Deserialize, Serialize};
@@ -311,7 +311,8 @@ impl Model {
         let routed = |mode: GatewayMode| mode == GatewayMode::Routed;
         let each = port.host_ip.is_none() && routed(network.gateway_mode) != routed(network.gateway_mode_ipv6);
         let host_ips = if each {
-            vec![Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)), Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED))]
+            let of_version = |address: IpAddr| Some(unspecified_like(address));
+            endpoint.addresses().map(of_version).collect()
         } else {
             vec![port.host_ip]
         };
@@ -330,7 +331,11 @@ impl Model {
             return Ok(());
         }
         let DockerPort { container, host_ip, host, target, protocol, .. } = wanted.port;
-        if let Some(owner) = self.owner_of_ports(host_ip, host, protocol) {
+        let leads_to = self.target_of(&wanted.endpoint, Some(&wanted.network));
+        let leads_to = leads_to.map(|endpoint| self.target_at(endpoint, host_ip));
+        // Where it is routed, nothing of the host is taken.
+        let routed = leads_to.as_ref().is_some_and(|target| target.routed);
+        if let Some(owner) = self.owner_of_ports(host_ip, host, protocol).filter(|_| !routed) {
             return Err(Refusal::conflict(
                 format!(
                     "port {} of container {:?} leads nowhere: {} is published by {}",
@@ -352,7 +357,7 @@ impl Model {
             protocol,
             endpoint: wanted.endpoint,
             network: Some(wanted.network),
-            target: None,
+            target: leads_to,
             docker: Some(container),
         };
         self.publications.insert(index, publication);
@@ -388,6 +393,14 @@ impl Unfollowed {
             }
             other => other,
         }
+    }
+}
+
+/// `0.0.0.0` or `::`, for all addresses of one IP version.
+fn unspecified_like(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

@@ -233,6 +233,21 @@ fn gateway_modes_are_of_each_ip_version() {
     assert_eq!(answered, ["0.0.0.0 8080", "fd00:1::2 80"]);
 }
 
+#[test]
+fn routed_containers_may_all_have_the_same_port() {
+    let mut model = Model::default();
+    let mut routed = network(1);
+    routed.gateway_mode = GatewayMode::Routed;
+    let inventory = Inventory {
+        networks: vec![routed, network(2)],
+        endpoints: vec![endpoint(2, 1), endpoint(3, 1), endpoint(4, 2)],
+        ports: vec![port(2, 1, 80), port(3, 1, 80), port(4, 2, 80)],
+    };
+    assert_eq!(follow(&mut model, &inventory), Unfollowed::default());
+    assert_eq!(model.publications.len(), 3);
+    assert_eq!(follow(&mut model, &inventory), Unfollowed::default());
+}
+
 prop_compose! {
     fn inventories()(
         networks in prop::collection::btree_set(1u8..5, 0..4),

@@ -123,7 +123,7 @@ impl Model {
     }
 
     /// The endpoint of that name on that network, or on the first one that is not internal.
-    fn target_of(&self, endpoint: &str, network: Option<&str>) -> Option<&Endpoint> {
+    pub(super) fn target_of(&self, endpoint: &str, network: Option<&str>) -> Option<&Endpoint> {
         self.endpoints_named(endpoint).into_iter().find(|candidate| {
             let internal = self.networks.get(&candidate.network).is_none_or(|network| network.internal);
             !internal && network.is_none_or(|network| candidate.network == network)
@@ -165,7 +165,7 @@ impl Model {
         }
     }
 
-    /// Who has one of these ports on one of the addresses that `[HOSTIP:]` claims.
+    /// Who has one of these ports on one of the host addresses that `[HOSTIP:]` claims. What is routed takes none.
     pub(super) fn owner_of_ports(
         &self,
         host_ip: Option<IpAddr>,
@@ -174,6 +174,7 @@ impl Model {
     ) -> Option<&Publication> {
         self.publications.values().find(|other| {
             other.protocol == protocol
+                && !other.target.as_ref().is_some_and(|target| target.routed)
                 && other.host.meets(host)
                 && other.claimed().any(|address| claimed_addresses(host_ip).any(|own| own == address))
         })
@@ -220,7 +221,7 @@ impl Model {
     }
 
     /// Where the gateway modes of the IP versions differ, a publication is of one of them.
-    fn target_at(&self, endpoint: &Endpoint, host_ip: Option<IpAddr>) -> Target {
+    pub(super) fn target_at(&self, endpoint: &Endpoint, host_ip: Option<IpAddr>) -> Target {
         let network = self.networks.get(&endpoint.network);
         Target {
             index: endpoint.index,

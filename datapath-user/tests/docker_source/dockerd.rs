@@ -213,7 +213,9 @@ impl World {
 
 async fn answer(State(shared): State<Shared>, request: Request) -> Response<Body> {
     let path = request.uri().path();
-    let path = path.strip_prefix("/v1.41").unwrap_or(path).to_owned();
+    let versioned = path.strip_prefix("/v1.41");
+    assert!(versioned.is_some() || path == "/version", "{path} is asked for without the version that was agreed on");
+    let path = versioned.unwrap_or(path).to_owned();
     let inspects = path.starts_with("/containers/") && path != "/containers/json";
     {
         let mut world = shared.world.lock().expect("no test panicked");
@@ -258,7 +260,8 @@ fn events(mut shared: Shared, query: &str) -> Body {
         loop {
             let events: Vec<_> = {
                 let mut world = shared.world.lock().expect("no test panicked");
-                let news = world.events.split_off(next.min(world.events.len()));
+                let from = next.min(world.events.len());
+                let news = world.events.split_off(from);
                 world
                     .events
                     .extend(news.iter().filter(|(_, line)| serde_json::from_str::<Value>(line).is_ok()).cloned());
