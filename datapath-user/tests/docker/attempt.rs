@@ -68,7 +68,9 @@ pub enum Outcome {
     /// docker-proxy answers in the name of this server, which sees this client. It answers datagrams from the address
     /// that is nearest to the client, so the client hears nothing unless that is the one it asked.
     Proxied(&'static str, Seen),
-    /// Nobody answers.
+    /// It is delivered, and nobody answers.
+    Unanswered,
+    /// It is not delivered.
     Refused,
 }
 
@@ -82,6 +84,8 @@ pub struct Attempt {
     pub protocols: &'static [Protocol],
     /// With the datapath.
     pub outcome: Outcome,
+    /// The container's own address is where its port is published: gateway mode routed.
+    pub routed: bool,
     /// With stock dockerd, where that differs, and why.
     pub stock: Option<(Outcome, &'static str)>,
 }
@@ -107,13 +111,26 @@ impl Question {
         self.ends(Outcome::Reached(server, seen))
     }
 
+    pub fn is_unanswered(self) -> Attempt {
+        self.ends(Outcome::Unanswered)
+    }
+
     pub fn fails(self) -> Attempt {
         self.ends(Outcome::Refused)
     }
 
     fn ends(self, outcome: Outcome) -> Attempt {
         let Self { from, to, port } = self;
-        Attempt { from, to, port, families: &Family::ALL, protocols: &Protocol::ALL, outcome, stock: None }
+        Attempt {
+            from,
+            to,
+            port,
+            families: &Family::ALL,
+            protocols: &Protocol::ALL,
+            outcome,
+            routed: false,
+            stock: None,
+        }
     }
 }
 
@@ -125,6 +142,12 @@ impl Attempt {
 
     pub fn protocols(mut self, protocols: &'static [Protocol]) -> Self {
         self.protocols = protocols;
+        self
+    }
+
+    /// It counts as a flow to a published port, though no address of the host is asked.
+    pub fn routed(mut self) -> Self {
+        self.routed = true;
         self
     }
 

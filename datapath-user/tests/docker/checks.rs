@@ -83,7 +83,7 @@ pub fn rules(scene: &Scene) -> Result<Vec<String>> {
 pub fn published_ports(scene: &Scene) -> Result<HashSet<(u16, bool)>> {
     let mut found = HashSet::new();
     for container in scene.docker.running()? {
-        found.extend(container.published()?.into_iter().map(|(port, protocol)| (port, protocol == "tcp")));
+        found.extend(container.published()?.into_iter().map(|port| (port.host, port.protocol == "tcp")));
     }
     Ok(found)
 }

@@ -42,13 +42,20 @@ pub fn wait_within(scene: &Scene, limit: Duration) -> Result<()> {
 /// From `docker inspect` of everything that runs.
 fn docker(scene: &Scene) -> Result<Picture> {
     let bridges = scene.docker.line("network ls --filter driver=bridge --format {{.Name}}")?;
-    let bridges: BTreeSet<&str> = bridges.lines().collect();
+    let options = scene.docker.command(["network", "inspect"].into_iter().chain(bridges.lines()))?;
+    let options: Vec<Value> = serde_json::from_str(&options)?;
     let mut picture = Picture::new();
     for container in scene.docker.running()? {
-        let networks = container.networks().into_iter().filter(|network| bridges.contains(network.as_str()));
-        picture.extend(networks.map(|network| format!("{}@{network}", container.name)));
-        for (number, protocol) in container.published()? {
-            picture.insert(format!("{number}/{protocol} {}", container.name));
+        let networks: Vec<_> =
+            options.iter().filter(|network| container.is_on(network["Name"].as_str().unwrap_or_default())).collect();
+        let routed = |network: &&Value| network["Options"]["com.docker.network.bridge.gateway_mode_ipv4"] == "routed";
+        for network in &networks {
+            picture.insert(format!("{}@{}", container.name, network["Name"].as_str().unwrap_or_default()));
+        }
+        for port in container.published()? {
+            // Where nothing is translated it is the container's own port that is published.
+            let number = if networks.iter().any(|network| routed(network)) { port.private } else { port.host };
+            picture.insert(format!("{number}/{} {}", port.protocol, container.name));
         }
     }
     Ok(picture)

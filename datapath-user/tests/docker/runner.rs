@@ -105,13 +105,14 @@ fn prepare<'a>(scene: &Scene, attempts: &'a [Attempt]) -> Result<Vec<Try<'a>>> {
         for family in attempt.families {
             for protocol in attempt.protocols {
                 // A connected socket is refused like any other.
-                if outcome == Outcome::Refused && *protocol == Protocol::ConnectedUdp {
+                if matches!(outcome, Outcome::Refused | Outcome::Unanswered) && *protocol == Protocol::ConnectedUdp {
                     continue;
                 }
                 let target = scene.address(attempt.to, *family)?;
                 let target = target.with_context(|| format!("{:?} has no address of {family:?}", attempt.to))?;
                 let port = scene.port(attempt.port, *protocol)?;
-                let published = attempt.asks_the_host() && published.contains(&(port, *protocol == Protocol::Tcp));
+                let published = attempt.routed
+                    || attempt.asks_the_host() && published.contains(&(port, *protocol == Protocol::Tcp));
                 let target = SocketAddr::new(target, port);
                 tries.push(Try { attempt, outcome, target, protocol: *protocol, published });
             }
@@ -143,7 +144,7 @@ fn make(scene: &Scene, each: &Try<'_>) -> Option<String> {
     let result = scene.at(each.attempt.from, |from| match each.outcome {
         Outcome::Reached(server, seen) => reaches(scene, each, from, server, seen),
         Outcome::Proxied(server, seen) if each.is_heard() => reaches(scene, each, from, server, seen),
-        Outcome::Refused | Outcome::Proxied(..) => {
+        Outcome::Refused | Outcome::Unanswered | Outcome::Proxied(..) => {
             match Client::new(from).timeout(REFUSAL).exchange(each.protocol, each.target) {
                 Ok(exchange) if exchange.peer == each.target => {
                     bail!("must fail, but reached {} as {}", exchange.server, exchange.seen)

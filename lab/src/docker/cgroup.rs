@@ -26,6 +26,20 @@ pub(super) fn processes(folder: &Path) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Lets paused containers go on: a frozen process does not even die.
+pub(super) fn thaw(folder: &Path) -> Result<()> {
+    for group in tree(folder)? {
+        // Version 1, where this is the hierarchy of the freezer; and version 2.
+        for (file, value) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+            let file = group.join(file);
+            if file.exists() {
+                std::fs::write(&file, value).with_context(|| file.display().to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes it and all below it.
 pub(super) fn remove(folder: &Path) -> Result<()> {
     for group in tree(folder)?.iter().rev() {

@@ -36,6 +36,17 @@ impl Deref for DockerContainer {
     }
 }
 
+/// A published port of a container.
+#[derive(Clone, Debug)]
+pub struct PublishedPort {
+    /// Its number on the host.
+    pub host: u16,
+    /// Its number in the container.
+    pub private: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
 /// What `docker inspect` said of a running container.
 #[derive(Clone, Debug)]
 pub struct Inspected {
@@ -69,16 +80,23 @@ impl Inspected {
         fields.iter().filter_map(|value| value.as_str()?.parse().ok()).collect()
     }
 
-    /// Its published ports, as Docker resolved them: number on the host, and protocol.
-    pub fn published(&self) -> Result<Vec<(u16, String)>> {
+    /// Whether it is on this network.
+    #[must_use]
+    pub fn is_on(&self, network: &str) -> bool {
+        self.state["NetworkSettings"]["Networks"].get(network).is_some()
+    }
+
+    /// Its published ports, as Docker resolved them.
+    pub fn published(&self) -> Result<Vec<PublishedPort>> {
         let ports = self.state["NetworkSettings"]["Ports"].as_object();
         let mut found = Vec::new();
-        for (private, bindings) in ports.into_iter().flatten() {
-            let (_, protocol) =
-                private.split_once('/').with_context(|| format!("a port with a protocol: {private}"))?;
+        for (name, bindings) in ports.into_iter().flatten() {
+            let (private, protocol) =
+                name.split_once('/').with_context(|| format!("{name} is a port and a protocol"))?;
             for binding in bindings.as_array().into_iter().flatten() {
-                let port = binding["HostPort"].as_str().and_then(|port| port.parse().ok());
-                found.push((port.with_context(|| format!("a port on the host: {binding}"))?, protocol.to_owned()));
+                let host = binding["HostPort"].as_str().with_context(|| format!("{name}: {binding}"))?;
+                let (private, host) = (private.parse()?, host.parse()?);
+                found.push(PublishedPort { host, private, protocol: protocol.to_owned() });
             }
         }
         Ok(found)

@@ -61,6 +61,9 @@ pub(super) fn remove(name: &str) -> Result<()> {
     // Those that would start others first: dockerd, its containerd, the shims. Then what runs in containers.
     kill_all(|| started_from(&folder))?;
     let groups = cgroup::folders(name)?;
+    for group in &groups {
+        cgroup::thaw(group)?;
+    }
     kill_all(|| {
         let lists: Result<Vec<_>> = groups.iter().map(|group| cgroup::processes(group)).collect();
         Ok(lists?.concat())

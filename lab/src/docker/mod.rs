@@ -17,7 +17,7 @@ mod programs;
 mod tests;
 
 pub use cli::Docker;
-pub use container::{DockerContainer, Inspected};
+pub use container::{DockerContainer, Inspected, PublishedPort};
 pub use daemon::Dockerd;
 pub use leftovers::sweep;
 pub use options::{DockerdOptions, Rules};

@@ -43,7 +43,9 @@ fn containers_serve_and_nothing_is_left_when_the_lab_dies() {
     let published = SocketAddr::new(crate::lan::address("127.0.0.1"), 8080);
     assert_eq!(client.exchange(Protocol::Tcp, published).expect("docker-proxy answers").server, "web");
 
-    // As after `kill -9` of a test run: nobody drops anything.
+    // As after `kill -9` of a test run: nobody drops anything, and a container may be paused.
+    docker.serve("paused", "", &[80]).expect("runs");
+    docker.line("pause paused").expect("pauses");
     let name = dockerd.name.clone();
     assert!(traces(&name).len() > 10, "{:?}", traces(&name));
     std::mem::forget(dockerd);

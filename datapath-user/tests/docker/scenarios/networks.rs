@@ -148,8 +148,8 @@ pub fn gateway_modes() -> Scenario {
             run("web", "--network routed -p 8080:80 -p 8080:80/udp"),
             run("peer", "--network routed"),
             Step::Try(vec![
-                ask(Lan, Container("web", "routed"), 80).reaches("web", Client),
-                ask(Internet, Container("web", "routed"), 80).reaches("web", Client),
+                ask(Lan, Container("web", "routed"), 80).reaches("web", Client).routed(),
+                ask(Internet, Container("web", "routed"), 80).reaches("web", Client).routed(),
                 ask(Lan, Container("web", "routed"), 81).fails(),
                 ask(Lan, Container("peer", "routed"), 80).fails(),
                 ask(Lan, Target::Host, 8080).fails().stock_reaches("web", Client, unknown),
