@@ -111,7 +111,7 @@ impl Question {
         self.ends(Outcome::Reached(server, seen))
     }
 
-    pub fn is_unanswered(self) -> Attempt {
+    pub fn hangs(self) -> Attempt {
         self.ends(Outcome::Unanswered)
     }
 

@@ -11,7 +11,7 @@ use crate::scene::Scene;
 /// The daemon follows dockerd within this time.
 pub const CONVERGED: Duration = Duration::from_secs(2);
 
-/// What there is: endpoints as `container@network`, ports as `number/protocol container`.
+/// What there is: networks by name, endpoints as `container@network`, ports as `number/protocol container`.
 type Picture = BTreeSet<String>;
 
 /// Waits until both tell the same; without our daemon there is nothing to wait for.
@@ -44,7 +44,7 @@ fn docker(scene: &Scene) -> Result<Picture> {
     let bridges = scene.docker.line("network ls --filter driver=bridge --format {{.Name}}")?;
     let options = scene.docker.command(["network", "inspect"].into_iter().chain(bridges.lines()))?;
     let options: Vec<Value> = serde_json::from_str(&options)?;
-    let mut picture = Picture::new();
+    let mut picture: Picture = bridges.lines().map(|network| format!("network {network}")).collect();
     for container in scene.docker.running()? {
         let networks: Vec<_> =
             options.iter().filter(|network| container.is_on(network["Name"].as_str().unwrap_or_default())).collect();
@@ -54,7 +54,7 @@ fn docker(scene: &Scene) -> Result<Picture> {
         }
         for port in container.published()? {
             // Where nothing is translated it is the container's own port that is published.
-            let number = if networks.iter().any(|network| routed(network)) { port.private } else { port.host };
+            let number = if networks.iter().any(routed) { port.private } else { port.host };
             picture.insert(format!("{number}/{} {}", port.protocol, container.name));
         }
     }
@@ -66,6 +66,10 @@ fn ours(scene: &Scene) -> Result<Picture> {
     let host = scene.datapath().context("the daemon is part of the scene")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut picture = Picture::new();
+    let networks = host.json(["network", "ls"])?;
+    // Others are its own.
+    let dockers = networks.as_array().into_iter().flatten().filter(|network| network["docker"].is_string());
+    picture.extend(dockers.map(|network| format!("network {}", text(&network["name"]))));
     for endpoint in host.json(["endpoint", "ls"])?.as_array().context("`endpoint ls --json` is a list")? {
         picture.insert(format!("{}@{}", text(&endpoint["name"]), text(&endpoint["network"])));
     }

@@ -43,7 +43,7 @@ fn flood(scene: &Scene, network: &str, prefix: &str, count: usize, targets: &[St
             scope.spawn(move || {
                 for number in (lane..count).step_by(4) {
                     let name = format!("{prefix}-{number}");
-                    let run = ["run", "--detach", "--cpus", "0.05", "--name", &name, "--network", network];
+                    let run = ["run", "--detach", "--cpus", "0.01", "--name", &name, "--network", network];
                     let program = [image::NAME, "flood"].into_iter().chain(targets.iter().map(String::as_str));
                     scene.docker.command(run.into_iter().chain(program)).unwrap_or_else(|e| panic!("{name}: {e:#}"));
                 }
