@@ -4,73 +4,14 @@ use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
+use lab::Lan;
 use lab::docker::{DockerContainer, DockerdOptions, Rules};
-use lab::probe::Probes;
-use lab::{Lan, Namespace};
 
-use super::{both, converge, docker, fail, live_restore, reach, serve, start};
+use super::watch::Watch;
+use super::{LOOPBACK, both, converge, docker, fail, live_restore, reach, serve, start};
 use crate::scene::Scene;
 
-const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 const MOMENT: Duration = Duration::from_millis(300);
-
-/// Probes on the paths of a container that is published on port 8080 and has a sibling.
-struct Watch {
-    probes: Vec<(&'static str, Probes)>,
-    overflown: u64,
-}
-
-/// Datagrams that were delivered and found the socket's buffer full, because its process did not get the processor in
-/// time: all that the kernel counts in these namespaces, the containers' and our clients'.
-fn overflown(scene: &Scene) -> u64 {
-    let running = scene.docker.running().unwrap_or_else(|error| panic!("{error:#}"));
-    let containers = running.iter().map(|container| format!("/proc/{}/net", container.pid)).map(read_overflown);
-    let places = [&scene.lan.machine, &scene.lan.internet, scene.namespace()];
-    let clients = places.map(|place| place.enter(|| read_overflown("/proc/thread-self/net".to_owned())));
-    containers.chain(clients).sum()
-}
-
-fn read_overflown(folder: String) -> u64 {
-    let read = |name| std::fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
-    let (v4, v6) = (read("snmp"), read("snmp6"));
-    // Udp: two lines, the names of the columns and their values.
-    let mut lines = v4.lines().filter(|line| line.starts_with("Udp:"));
-    let column = lines.next().and_then(|names| names.split(' ').position(|name| name == "RcvbufErrors"));
-    let value = column.and_then(|column| lines.next()?.split(' ').nth(column)?.parse::<u64>().ok());
-    let v6 = v6.lines().find_map(|line| line.strip_prefix("Udp6RcvbufErrors")?.trim().parse::<u64>().ok());
-    value.expect("the kernel counts them") + v6.unwrap_or(0)
-}
-
-impl Watch {
-    fn start(scene: &Scene, web: &DockerContainer, sibling: &DockerContainer) -> Self {
-        let paths: [(_, &Namespace, _, _); 5] = [
-            ("published", &scene.lan.machine, both(Lan::HOST)[0], 8080),
-            ("published, IPv6", &scene.lan.machine, both(Lan::HOST)[1], 8080),
-            ("published over loopback", scene.namespace(), both(LOOPBACK)[0], 8080),
-            ("switched", &sibling.namespace, web.addresses("bridge")[0], 80),
-            ("masqueraded", &sibling.namespace, both(Lan::INTERNET)[0], 80),
-        ];
-        let start = |(name, from, target, port): (&'static str, &Namespace, _, u16)| {
-            let probes = Probes::start(from, std::net::SocketAddr::new(target, port));
-            (name, probes.unwrap_or_else(|error| panic!("{name}: {error:#}")))
-        };
-        Self { overflown: overflown(scene), probes: paths.into_iter().map(start).collect() }
-    }
-
-    #[track_caller]
-    fn assert_zero_loss(self, scene: &Scene) {
-        let findings: Vec<_> = self.probes.into_iter().map(|(name, probes)| (name, probes.stop())).collect();
-        let mut excused = overflown(scene).saturating_sub(self.overflown);
-        let found = findings.into_iter().map(|(name, findings)| {
-            let mut findings = findings.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-            let arrived = findings.datagrams_lost.min(excused);
-            (findings.datagrams_lost, excused) = (findings.datagrams_lost - arrived, excused - arrived);
-            findings.check_zero_loss().err().map(|error| format!("{name}: {error:#}"))
-        });
-        let lost: Vec<_> = found.flatten().collect();
-        assert!(lost.is_empty(), "{}\n{}", lost.join("\n"), crate::checks::picture(scene));
-    }
-}
 
 #[test]
 fn our_daemon_killed_and_containers_started_meanwhile() {

@@ -5,6 +5,7 @@ mod first_packet;
 mod in_the_way;
 mod kills;
 mod socket;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,6 +16,8 @@ use lab::{Family, Namespace, Protocol};
 use crate::converged;
 use crate::runner::REFUSAL;
 use crate::scene::Scene;
+
+const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// A scene with the datapath, whose containers outlive dockerd.
 #[track_caller]
