@@ -160,7 +160,11 @@ fn decode(content: &BTreeMap<String, Vec<u8>>) -> Result<State> {
     for (key, value) in content {
         let wrong = || format!("the entry {key} is damaged");
         if key.starts_with("network/") {
-            let network: crate::model::Network = serde_json::from_slice(value).with_context(wrong)?;
+            let mut network: crate::model::Network = serde_json::from_slice(value).with_context(wrong)?;
+            // Until then one mode was that of both IP versions.
+            if version < 2 {
+                network.gateway_mode_ipv6 = network.gateway_mode;
+            }
             model.networks.insert(network.name.clone(), network);
         } else if key.starts_with("endpoint/") {
             let endpoint: crate::model::Endpoint = serde_json::from_slice(value).with_context(wrong)?;
@@ -232,6 +236,20 @@ mod tests {
         }
         fs::write(&path, whole).expect("written");
         Store::open(directory.path()).expect("the whole file again");
+    }
+
+    #[test]
+    fn the_first_version_had_one_gateway_mode() {
+        let mut state = state();
+        state.model.networks.values_mut().for_each(|network| network.gateway_mode = crate::model::GatewayMode::Routed);
+        let mut content = encode(&state).expect("encoded");
+        content.insert("version".to_owned(), b"1".to_vec());
+        let entry = content.get_mut("network/app").expect("the network");
+        let mut network: serde_json::Value = serde_json::from_slice(entry).expect("JSON");
+        network.as_object_mut().expect("an object").remove("gateway_mode_ipv6").expect("new in version 2");
+        *entry = serde_json::to_vec(&network).expect("encoded");
+        let network = decode(&content).expect("read").model.networks["app"].clone();
+        assert_eq!(network.gateway_mode_ipv6, crate::model::GatewayMode::Routed);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Output {
 impl Output {
     /// Runs `command`, feeding it `input`, and collects what it says. An exit code is not an error here.
     pub fn of(mut command: Command, input: Option<&str>) -> Result<Self> {
-        let line = format!("{command:?}").replace('"', "");
+        let line = shown(&command);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command
             .stdout(Stdio::piped())
@@ -49,6 +49,12 @@ impl Output {
         }
         Ok(self.stdout)
     }
+}
+
+/// The command as a person would type it, without its environment.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a program and returns its standard output.

@@ -10,6 +10,7 @@ pub mod client;
 mod command;
 mod container;
 mod daemon;
+pub mod docker;
 pub mod foreign;
 pub mod frame;
 mod host;

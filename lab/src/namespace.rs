@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -52,6 +53,13 @@ impl Namespace {
             namespace.sysctl(setting, value)?;
         }
         Ok(namespace)
+    }
+
+    /// The namespace of a process that somebody else made, under a name of ours for as long as this value lives.
+    pub fn of_process(role: &str, pid: u32) -> Result<Self> {
+        let name = unique_name(role);
+        run("ip", ["netns", "attach", &name, &pid.to_string()])?;
+        Ok(Self { name })
     }
 
     /// The name, as `ip netns` shows it.
@@ -154,6 +162,14 @@ impl Namespace {
         text.parse().map_err(|error| anyhow::anyhow!("MAC address {text}: {error}"))
     }
 
+    /// The addresses of an interface inside, link-local ones left out.
+    pub fn addresses(&self, interface: &str) -> Result<Vec<IpAddr>> {
+        let json = run("ip", ["-n", &self.name, "-j", "address", "show", "dev", interface, "scope", "global"])?;
+        let links: serde_json::Value = serde_json::from_str(&json)?;
+        let addresses = links[0]["addr_info"].as_array().into_iter().flatten();
+        Ok(addresses.filter_map(|address| address["local"].as_str()?.parse().ok()).collect())
+    }
+
     /// Lets the namespace route between its interfaces.
     pub fn forward(&self) -> Result<()> {
         self.sysctl("ipv4/ip_forward", "1")?;
@@ -197,7 +213,7 @@ pub fn sweep() -> Result<()> {
 }
 
 /// Entries of `folder` named by a lab whose process has gone.
-fn names_of_the_dead(folder: &str) -> Result<Vec<String>> {
+pub(crate) fn names_of_the_dead(folder: &str) -> Result<Vec<String>> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut dead = Vec::new();
     for entry in entries {

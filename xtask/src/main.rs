@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod demo;
 mod deny;
+mod docker;
 mod docs;
 mod fuzz;
 mod kernel;

@@ -5,6 +5,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    docker,
     shell::{self, find_program, say},
     toolchain::{self, BPF_LINKER_VERSION, Toolchain},
 };
@@ -69,6 +70,10 @@ const TEST_PROGRAMS: &[(Shown, &str)] = &[
     (Program("cpio"), "cpio"),
     (Program("xz"), "xz-utils"),
     (File("/usr/share/doc/busybox-static"), "busybox-static"),
+    // Of Debian 12: Compose 1.29, which only talks to a dockerd, and the libraries of the unpacked one.
+    (File("/usr/bin/docker-compose"), "docker-compose"),
+    (File("/usr/share/doc/libdevmapper1.02.1"), "libdevmapper1.02.1"),
+    (File("/usr/share/doc/libseccomp2"), "libseccomp2"),
 ];
 
 /// What a Debian package, and the clean Debian that it is tried in, are made with.
@@ -93,6 +98,7 @@ pub fn run(options: &Options) -> Result<()> {
         install_packages("what the tests run", TEST_PROGRAMS)?;
         install_packaging()?;
         install_cargo_program(&CARGO_DENY)?;
+        docker::unpack()?;
     }
     install_stable_components()
 }

@@ -74,10 +74,10 @@ pub fn mount_bpf() -> Result<()> {
         .context("cannot mount /sys/fs/bpf; run as root")
 }
 
-/// Namespaces and pins of labs whose process has gone. Other people's are none of our business.
+/// Namespaces, pins and dockerds' folders of labs whose process has gone. Other people's are none of our business.
 pub fn leftovers() -> Result<Vec<String>> {
     let mut left = Vec::new();
-    for folder in ["/run/netns", "/sys/fs/bpf"] {
+    for folder in ["/run/netns", "/sys/fs/bpf", "/tmp"] {
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for entry in entries {
             let name = entry?.file_name().to_string_lossy().into_owned();

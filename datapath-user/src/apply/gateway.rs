@@ -35,7 +35,8 @@ pub async fn build(kernel: &Kernel, network: &Network) -> Result<Gateway> {
 
 async fn adopt_bridge(kernel: &Kernel, network: &Network) -> Result<Gateway> {
     let name = network.device();
-    let bridge = kernel.netlink.link_named(&name).await?.with_context(|| format!("bridge {name} is gone"))?;
+    let bridge = kernel.netlink.link_named(&name).await?.filter(|link| link.kind.as_deref() == Some("bridge"));
+    let bridge = bridge.with_context(|| format!("bridge {name} is gone"))?;
     let gateway = Gateway { ifindex: bridge.index, far_ifindex: None };
     prepare(kernel, network, gateway).await?;
     Ok(gateway)

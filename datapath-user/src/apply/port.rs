@@ -13,10 +13,10 @@ use crate::model::{Endpoint, Network};
 use crate::plan::Port;
 
 /// Makes the pair: the host's side down and with programs, the container's side configured. Leaves nothing behind
-/// when it fails. Where dockerd has made it, only the programs are attached.
+/// when it fails. Where dockerd has made it, it has its programs since it was
+/// first seen.
 pub async fn build(kernel: &Kernel, endpoint: &Endpoint, network: &Network, netns: Option<&Netns>) -> Result<Port> {
     if let Some(docker) = &endpoint.docker {
-        guard_port(kernel, docker.ifindex)?;
         return Ok(Port { ifindex: docker.ifindex, bridged: true });
     }
     let netns = netns.context("its network namespace is not open")?;

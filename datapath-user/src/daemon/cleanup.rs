@@ -27,9 +27,7 @@ pub async fn cleanup(config: &Config) -> Result<()> {
             0
         }
     };
-    if docker_was_followed(config) {
-        problems.extend(fence::remove().await.err());
-    }
+    problems.extend(fence::remove().await.err());
     let report = remove_everything(&config.pin_dir).await;
     problems.extend(report.errors);
     problems.extend(remove_files(config));
@@ -42,13 +40,6 @@ pub async fn cleanup(config: &Config) -> Result<()> {
     }
     let list: Vec<_> = problems.iter().map(|problem| format!("{problem:#}")).collect();
     bail!("{}; correct that and run it again", list.join("; "))
-}
-
-/// Whether the state has networks of dockerd's, and so there may be a fence.
-fn docker_was_followed(config: &Config) -> bool {
-    let state = Store::path(&config.state_dir).exists().then(|| Store::open(&config.state_dir)).and_then(Result::ok);
-    let model = state.and_then(|(_, state)| state).map(|state| state.model);
-    model.is_some_and(|model| model.networks.values().any(|network| network.docker.is_some()))
 }
 
 fn restore_sysctls(config: &Config) -> Vec<anyhow::Error> {

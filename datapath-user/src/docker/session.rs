@@ -21,6 +21,8 @@ use super::outlet::Outlet;
 const LISTING_INTERVAL: Duration = Duration::from_secs(30);
 /// To the next listing after an object could not be fetched. It doubles each time, up to the interval.
 const RETRY: Duration = Duration::from_secs(1);
+/// So often in a row a network that was never seen may fail to be fetched before dockerd is followed without it.
+const PATIENCE: u32 = 5;
 /// How long an event may be behind the listing that shows its effect already.
 const EVENT_DELAY: Duration = Duration::from_secs(1);
 
@@ -216,10 +218,14 @@ impl<'a> Session<'a> {
         self.failures = if self.failed { self.failures + 1 } else { 0 };
         self.failed = false;
         self.next_listing = Some(Instant::now() + LISTING_INTERVAL);
+        let networks: Vec<_> = listing.networks.iter().map(|(id, _)| id.clone()).collect();
         self.compare_networks(listing.networks);
         let listed = listing.containers.iter().filter_map(|container| Some((container.id.as_deref()?, container)));
         self.compare_containers(listed.map(|(id, from)| (id.to_owned(), Container::listed(id, from))).collect());
-        if !self.heard {
+        // A network that could not be asked for may have containers that run: better late than as if it were not there.
+        let known = self.outlet.known().network_ids();
+        let missing = networks.iter().any(|id| !known.contains(id)) && self.failed && self.failures < PATIENCE;
+        if !self.heard && !missing {
             self.heard = true;
             self.outlet.connected(&self.client);
         }

@@ -9,7 +9,7 @@ use datapath_common::abi::Program;
 use super::host::View;
 use super::{Engine, Failure};
 use crate::apply::{Namespaces, gateway_sysctls, reopen_gateway};
-use crate::kernel::netlink::UplinkInterface;
+use crate::kernel::netlink::{Link, UplinkInterface};
 use crate::model::{Endpoint, Network};
 use crate::plan::Devices;
 
@@ -23,7 +23,11 @@ impl Engine {
         let view = View::read(&self.kernel.netlink).await?;
         self.host = view.host();
         let mut vanished = self.forget_vanished(&view).await?;
-        vanished.extend(self.follow_docker(&view).await?);
+        match self.follow_docker(&view).await {
+            Ok(left) => vanished.extend(left),
+            // The rest is followed all the same.
+            Err(failure) => tracing::warn!("dockerd could not be followed, it is tried again: {failure}"),
+        }
         self.restore_gateways(&view).await?;
         self.follow_addresses(&view).await?;
         self.follow_uplinks(&view)?;
@@ -55,7 +59,8 @@ impl Engine {
             let link = ports.get(&e.generation).and_then(|port| view.link(port.ifindex));
             link.is_some_and(|link| link.name == e.device() && (e.docker.is_none() || link.master == bridge_of(e)))
         };
-        let bridge_is_there = |n: &Network| n.docker.is_none() || view.link_named(&n.device()).is_some();
+        let is_bridge = |link: &Link| link.kind.as_deref() == Some("bridge");
+        let bridge_is_there = |n: &Network| n.docker.is_none() || view.link_named(&n.device()).is_some_and(is_bridge);
         let vanished: Vec<Endpoint> = self.state.model.endpoints.values().filter(|e| !is_there(e)).cloned().collect();
         let lost: Vec<String> =
             self.state.model.networks.values().filter(|n| !bridge_is_there(n)).map(|n| n.name.clone()).collect();
@@ -70,8 +75,8 @@ impl Engine {
                 network = endpoint.network,
                 "the endpoint's interface is gone: forgotten"
             );
-            next.forget(endpoint.index)?;
         }
+        next.forget(&vanished.iter().map(|endpoint| endpoint.index).collect::<Vec<_>>())?;
         self.change(next, &Namespaces::default()).await?;
         self.purge_flows(vanished.clone()).await;
         Ok(vanished)

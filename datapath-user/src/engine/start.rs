@@ -12,7 +12,7 @@ use crate::apply::{self, Actual, Kernel, Namespaces, reach_contents};
 use crate::config::Config;
 use crate::kernel::netlink::{Link, Netlink};
 use crate::kernel::sysctl::{self, Change, ReservedPorts};
-use crate::kernel::{Datapath, Options, probes, reservation};
+use crate::kernel::{Datapath, Options, fence, probes, reservation};
 use crate::model::{Endpoint, Network};
 use crate::plan::{Contents, Devices, Gateway, Port, desired};
 use crate::store::{State, Store, boot_id};
@@ -26,7 +26,7 @@ pub async fn start(config: Config, docker: Option<Docker>) -> Result<Engine> {
     let known = found.is_some();
     let mut state = of_this_boot(found.unwrap_or_default())?;
     if docker.is_none() {
-        state.model.forget_docker()?;
+        stop_following_docker(&mut state).await?;
     }
     reservation::raise_file_limit().context("the limit of open files cannot be raised")?;
     let netlink = Netlink::open()?;
@@ -139,14 +139,15 @@ impl Engine {
             .filter(|e| !devices.ports.contains_key(&e.generation))
             .cloned()
             .collect();
+        let indices: Vec<u32> = lost.iter().map(|endpoint| endpoint.index).collect();
         for endpoint in lost {
             tracing::info!(
                 endpoint = endpoint.name,
                 network = endpoint.network,
                 "the endpoint's interface is gone, or was never finished: forgotten"
             );
-            self.state.model.forget(endpoint.index)?;
         }
+        self.state.model.forget(&indices)?;
         let devices = &self.actual.devices;
         let owned = |ifindex: u32| {
             devices.gateways.values().any(|gateway| gateway.ifindex == ifindex || gateway.far_ifindex == Some(ifindex))
@@ -178,19 +179,33 @@ fn port_of(endpoint: &Endpoint, view: &View, contents: &Contents) -> Option<u32>
     (entry.generation == endpoint.generation && entry.ifindex == link.index).then_some(link.index)
 }
 
+/// Without `--docker`, what an earlier daemon followed is for dockerd's own rules again.
+async fn stop_following_docker(state: &mut State) -> Result<()> {
+    let networks: Vec<_> =
+        state.model.networks.values().filter(|n| n.docker.is_some()).map(|n| n.name.clone()).collect();
+    if networks.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(
+        "Docker's networks {} are not followed any more, as the daemon was started without --docker: what dockerd's own \
+         rules do not forbid is open",
+        networks.join(", ")
+    );
+    fence::remove().await?;
+    Ok(state.model.forget_docker()?)
+}
+
 /// What of the state holds in this boot: containers of an earlier one are gone, and sysctls are as they were.
 fn of_this_boot(mut state: State) -> Result<State> {
     let boot_id = boot_id()?;
     if state.boot_id != boot_id {
         let gone: Vec<u32> = state.model.endpoints.keys().copied().collect();
-        for index in gone {
-            if let Some(endpoint) = state.model.forget(index)? {
-                tracing::info!(
-                    endpoint = endpoint.name,
-                    network = endpoint.network,
-                    "an endpoint of an earlier boot: forgotten"
-                );
-            }
+        for endpoint in state.model.forget(&gone)? {
+            tracing::info!(
+                endpoint = endpoint.name,
+                network = endpoint.network,
+                "an endpoint of an earlier boot: forgotten"
+            );
         }
         state = State { boot_id, model: state.model, ..State::default() };
     }

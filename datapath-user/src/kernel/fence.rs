@@ -1,14 +1,19 @@
-//! The fence around dockerd's bridges: one nftables table of the bridge family, in which all that a Linux bridge would
-//! forward by itself is dropped. Our programs forward between its ports; so what gets there comes from a port that has
-//! none, because dockerd made it while no daemon was there.
+//! The fence around dockerd's bridges: one nftables table of the bridge family, in which all that a Linux bridge itself
+//! would take in or give out is dropped. Our programs do that for its ports, before the bridge; so what gets there comes
+//! from, or goes to, a port that has none, because dockerd made it while no daemon was there.
+//!
+//! A bridge that dockerd makes meanwhile has no name in the fence yet. Its containers are known by their MAC addresses,
+//! which before Docker 28 all begin with 02:42 (moby: libnetwork/netutils, GenerateMACFromIP).
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 /// What is fenced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,11 +29,15 @@ pub struct Fence {
 pub enum Drawn {
     /// By bridge: nothing passes.
     ByBridge,
-    /// By subnet, as the kernel lacks CONFIG_NFT_BRIDGE_META: other protocols than IP and ARP are not fenced.
+    /// By subnet, as the kernel lacks CONFIG_NFT_BRIDGE_META: where containers have other MAC addresses than Docker's, other
+    /// protocols than IP and ARP are not fenced.
     BySubnet,
     /// There is nothing to fence.
     Not,
 }
+
+/// How long `nft` may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const TABLE: &str = "bridge datapath";
 
@@ -41,8 +50,7 @@ pub async fn draw(fence: &Fence) -> Result<Drawn> {
         remove().await?;
         return Ok(Drawn::Not);
     }
-    let by_bridge = nft(&ruleset(&[format!("meta ibrname {{ {} }} counter drop", quoted(&fence.bridges))])).await?;
-    if by_bridge.is_none() {
+    if nft(&ruleset(&rules_by_bridge(&fence.bridges))).await?.is_none() {
         return Ok(Drawn::ByBridge);
     }
     match nft(&ruleset(&rules_by_subnet(&fence.subnets))).await? {
@@ -51,31 +59,57 @@ pub async fn draw(fence: &Fence) -> Result<Drawn> {
     }
 }
 
-/// Takes the fence down. There need not be one.
+/// Takes the fence down. There need not be one, and without `nft` there is none.
 ///
 /// # Errors
-/// When `nft` is missing, or the kernel refuses.
+/// When the kernel refuses.
 pub async fn remove() -> Result<()> {
+    if which_nft().is_none() {
+        return Ok(());
+    }
     match nft(&format!("add table {TABLE}\ndelete table {TABLE}\n")).await? {
         None => Ok(()),
         Some(refusal) => bail!("nft does not remove the fence around Docker's bridges: {refusal}"),
     }
 }
 
-fn ruleset(rules: &[String]) -> String {
+/// Matches of what comes in, and of what goes out.
+type Matches = (Vec<String>, Vec<String>);
+
+/// The first bytes of the MAC addresses that dockerd makes of IPv4 addresses.
+const DOCKER_MAC: &str = "& ff:ff:00:00:00:00 == 02:42:00:00:00:00";
+
+fn ruleset((incoming, outgoing): &Matches) -> String {
+    let chain = |hook: &str, matches: &[String], kind: &str, end: &str| {
+        let rules: Vec<_> = matches.iter().map(|matched| format!("    {matched} counter drop\n")).collect();
+        format!(
+            "  chain {hook} {{\n    type filter hook {hook} priority filter; policy accept;\n{}    meta {kind} \"veth\" ether \
+             {end} {DOCKER_MAC} counter drop\n  }}\n",
+            rules.concat()
+        )
+    };
     format!(
-        "add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n  chain forward {{\n    type filter hook forward \
-         priority filter; policy accept;\n    {}\n  }}\n}}\n",
-        rules.join("\n    ")
+        "add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{}{}}}\n",
+        chain("prerouting", incoming, "iifkind", "saddr"),
+        chain("postrouting", outgoing, "oifkind", "daddr")
     )
 }
 
-fn rules_by_subnet(subnets: &BTreeSet<IpNet>) -> Vec<String> {
-    let matches = |subnet: &IpNet| match subnet {
-        IpNet::V4(v4) => vec![format!("ip saddr {v4}"), format!("ip daddr {v4}"), format!("arp saddr ip {v4}")],
-        IpNet::V6(v6) => vec![format!("ip6 saddr {v6}"), format!("ip6 daddr {v6}")],
-    };
-    subnets.iter().flat_map(matches).map(|matched| format!("{matched} counter drop")).collect()
+fn rules_by_bridge(bridges: &BTreeSet<String>) -> Matches {
+    let names = quoted(bridges);
+    (vec![format!("meta ibrname {{ {names} }}")], vec![format!("meta obrname {{ {names} }}")])
+}
+
+fn rules_by_subnet(subnets: &BTreeSet<IpNet>) -> Matches {
+    let incoming = subnets.iter().flat_map(|subnet| match subnet {
+        IpNet::V4(v4) => vec![format!("ip saddr {v4}"), format!("arp saddr ip {v4}")],
+        IpNet::V6(v6) => vec![format!("ip6 saddr {v6}")],
+    });
+    let outgoing = subnets.iter().map(|subnet| match subnet {
+        IpNet::V4(v4) => format!("ip daddr {v4}"),
+        IpNet::V6(v6) => format!("ip6 daddr {v6}"),
+    });
+    (incoming.collect(), outgoing.collect())
 }
 
 /// Names as nftables has them. A device name has no quotation mark that could end the string: see [`is_quotable`].
@@ -87,6 +121,11 @@ fn quoted(names: &BTreeSet<String>) -> String {
 /// Whether a device name can be named to `nft` as it is: `*` would be a pattern.
 fn is_quotable(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b'+'))
+}
+
+fn which_nft() -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join("nft")).find(|file| file.is_file())
 }
 
 /// Has `nft` read `script`; what it says against it, if it refuses.
@@ -102,7 +141,7 @@ async fn nft(script: &str) -> Result<Option<String>> {
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(script.as_bytes()).await.context("nft does not read")?;
     }
-    let output = child.wait_with_output().await.context("nft does not end")?;
+    let output = timeout(PATIENCE, child.wait_with_output()).await.context("nft does not end")??;
     if output.status.success() {
         return Ok(None);
     }
@@ -112,13 +151,27 @@ async fn nft(script: &str) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::scratch;
 
     #[test]
     fn rules_name_every_subnet() {
         let subnets = ["10.1.0.0/24", "fd00:1::/64"].map(|text| text.parse().expect("a subnet"));
         let rules = rules_by_subnet(&subnets.into());
-        assert_eq!(rules.len(), 5);
+        assert_eq!((rules.0.len(), rules.1.len()), (3, 2));
         assert!(ruleset(&rules).contains("    ip6 daddr fd00:1::/64 counter drop\n"));
+    }
+
+    #[test]
+    fn the_kernel_takes_the_rules() {
+        scratch::in_namespace_async(async || {
+            let subnets = ["10.1.0.0/24", "fd00:1::/64"].map(|text| text.parse().expect("a subnet"));
+            let fence = Fence { bridges: ["docker0".to_owned()].into(), subnets: subnets.into() };
+            for _ in 0..2 {
+                assert_ne!(draw(&fence).await.expect("drawn"), Drawn::Not);
+            }
+            remove().await.expect("removed");
+            remove().await.expect("there is none");
+        });
     }
 
     #[test]

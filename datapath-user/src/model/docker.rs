@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::allocate::overlap;
 use super::publication::describe_host;
 use super::{
-    DockerEndpoint, DockerNetwork, DockerPort, Endpoint, GatewayMode, Host, Inventory, Mac, Model, Network,
+    DockerEndpoint, DockerNetwork, DockerPort, Endpoint, GatewayMode, Host, Inventory, Mac, Model, Network, Protocol,
     Publication, Refusal, check_name,
 };
 
@@ -36,6 +36,12 @@ pub struct DockerInterface {
     pub device: String,
     /// Its ifindex, in this boot.
     pub ifindex: u32,
+}
+
+impl DockerInterface {
+    fn is_on(&self, port: &BridgePort) -> bool {
+        self.ifindex == port.ifindex && self.device == port.device
+    }
 }
 
 /// A Linux bridge of dockerd's, as it is on this host.
@@ -65,8 +71,9 @@ pub struct BridgePort {
 pub struct Bridges {
     /// Bridges by name.
     pub bridges: BTreeMap<String, Bridge>,
-    /// Their ports by the bridge's name and the MAC address of the container's side.
-    pub ports: BTreeMap<(String, Mac), BridgePort>,
+    /// Their ports by the bridge's name and the MAC address of the container's side, the newest last. dockerd gives a
+    /// MAC address again while the port that had it is still going, and a container that may can take a sibling's.
+    pub ports: BTreeMap<(String, Mac), Vec<BridgePort>>,
 }
 
 /// What dockerd has and we do not follow.
@@ -101,18 +108,24 @@ impl Model {
         self.forget_docker_endpoints(inventory, devices)?;
         for endpoint in &inventory.endpoints {
             let Some(network) = self.docker_network(&endpoint.network).cloned() else { continue };
-            match devices.ports.get(&(network.device(), endpoint.mac)) {
+            match self.port_of(endpoint, &network, devices) {
                 Some(port) => unfollowed.note(self.follow_endpoint(endpoint, &network, port, now))?,
                 None => unfollowed.waiting = true,
             }
         }
-        let wanted: Vec<_> = inventory.ports.iter().flat_map(|port| self.resolve(port)).collect();
-        self.publications.retain(|_, p| p.docker.is_none() || wanted.iter().any(|wanted| wanted.is(p)));
-        for port in wanted {
+        for port in self.unknown_ports(inventory) {
             unfollowed.note(self.follow_port(port))?;
         }
         self.retarget_publications()?;
         Ok(unfollowed)
+    }
+
+    /// How many networks, endpoints and publications are dockerd's.
+    #[must_use]
+    pub fn docker_size(&self) -> usize {
+        self.networks.values().filter(|network| network.docker.is_some()).count()
+            + self.endpoints.values().filter(|endpoint| endpoint.docker.is_some()).count()
+            + self.publications.values().filter(|publication| publication.docker.is_some()).count()
     }
 
     /// Forgets all of dockerd's.
@@ -141,9 +154,7 @@ impl Model {
             self.networks.values().filter(|network| gone(network)).map(|network| network.name.clone()).collect();
         let left: Vec<u32> =
             self.endpoints.values().filter(|e| names.contains(&e.network)).map(|endpoint| endpoint.index).collect();
-        for index in left {
-            self.forget(index)?;
-        }
+        self.forget(&left)?;
         self.networks.retain(|name, _| !names.contains(name));
         Ok(())
     }
@@ -200,7 +211,7 @@ impl Model {
         let taken =
             others.flat_map(|network| network.subnets.iter().map(move |s| (*s, format!("network {}", network.name))));
         let local = host.addresses.iter().filter(|(_, interface)| *interface != wanted.bridge);
-        let local = local.map(|(address, interface)| (address.trunc(), format!("{interface} of this host")));
+        let local = local.map(|(address, interface)| (address.addr().into(), format!("{interface} of this host")));
         for (theirs, owner) in taken.chain(local) {
             if let Some(subnet) = wanted.subnets.iter().find(|subnet| overlap(subnet, &theirs)) {
                 return Err(Refusal::conflict(
@@ -221,19 +232,26 @@ impl Model {
         let stays = |endpoint: &Endpoint, docker: &DockerInterface| {
             let wanted = wanted.get(docker.id.as_str())?;
             let network = self.docker_network(&wanted.network)?;
-            let port = devices.ports.get(&(network.device(), wanted.mac))?;
+            let ports = devices.ports.get(&(network.device(), wanted.mac))?;
             let same = network.name == endpoint.network
-                && port.ifindex == docker.ifindex
-                && port.device == docker.device
+                && ports.iter().any(|port| docker.is_on(port))
                 && (wanted.mac, wanted.ipv4, wanted.ipv6) == (endpoint.mac, endpoint.ipv4, endpoint.ipv6);
             same.then_some(())
         };
         let gone = |endpoint: &&Endpoint| endpoint.docker.as_ref().is_some_and(|d| stays(endpoint, d).is_none());
         let gone: Vec<u32> = self.endpoints.values().filter(gone).map(|endpoint| endpoint.index).collect();
-        for index in gone {
-            self.forget(index)?;
-        }
+        self.forget(&gone)?;
         Ok(())
+    }
+
+    /// The port of an endpoint: the one it has, else the only one that no other endpoint has.
+    fn port_of<'a>(&self, wanted: &DockerEndpoint, network: &Network, devices: &'a Bridges) -> Option<&'a BridgePort> {
+        let ports = devices.ports.get(&(network.device(), wanted.mac))?;
+        let owner =
+            |port: &BridgePort| self.endpoints.values().filter_map(|e| e.docker.as_ref()).find(|d| d.is_on(port));
+        let own = ports.iter().find(|port| owner(port).is_some_and(|docker| docker.id == wanted.id));
+        let mut free = ports.iter().filter(|port| owner(port).is_none());
+        own.or_else(|| free.next().filter(|_| free.next().is_none()))
     }
 
     fn follow_endpoint(
@@ -302,12 +320,32 @@ impl Model {
         short(&wanted.container).to_owned()
     }
 
+    /// Forgets publications that dockerd does not have any more. Returns those of its that are not in the model.
+    fn unknown_ports(&mut self, inventory: &Inventory) -> Vec<Wanted> {
+        let mut endpoints = BTreeMap::new();
+        for endpoint in self.endpoints.values() {
+            if let Some(docker) = &endpoint.docker {
+                endpoints.insert((endpoint.network.as_str(), docker.container.as_str()), endpoint);
+            }
+        }
+        let resolved = inventory.ports.iter().flat_map(|port| self.resolve(port, &endpoints));
+        let mut wanted: BTreeMap<_, _> = resolved.map(|wanted| (wanted.key(), wanted)).collect();
+        self.publications.retain(|_, publication| {
+            let Some(key) = key_of(publication) else { return true };
+            let Some(known) = wanted.remove(&key) else { return false };
+            publication.endpoint = known.endpoint;
+            publication.network = Some(known.network);
+            true
+        });
+        wanted.into_values().collect()
+    }
+
     /// What a port of dockerd's is in our terms: nothing while its container is not followed; one for each IP version
     /// where the gateway modes differ.
-    fn resolve(&self, port: &DockerPort) -> Vec<Wanted> {
+    fn resolve(&self, port: &DockerPort, endpoints: &BTreeMap<(&str, &str), &Endpoint>) -> Vec<Wanted> {
         let Some(network) = self.docker_network(&port.network) else { return Vec::new() };
-        let of_container = |e: &&Endpoint| e.docker.as_ref().is_some_and(|docker| docker.container == port.container);
-        let Some(endpoint) = self.endpoints_on(&network.name).find(of_container) else { return Vec::new() };
+        let place = (network.name.as_str(), port.container.as_str());
+        let Some(endpoint) = endpoints.get(&place) else { return Vec::new() };
         let routed = |mode: GatewayMode| mode == GatewayMode::Routed;
         let each = port.host_ip.is_none() && routed(network.gateway_mode) != routed(network.gateway_mode_ipv6);
         let host_ips = if each {
@@ -325,11 +363,6 @@ impl Model {
     }
 
     fn follow_port(&mut self, wanted: Wanted) -> Result<(), Refusal> {
-        if let Some(known) = self.publications.values_mut().find(|p| wanted.is(p)) {
-            known.endpoint = wanted.endpoint;
-            known.network = Some(wanted.network);
-            return Ok(());
-        }
         let DockerPort { container, host_ip, host, target, protocol, .. } = wanted.port;
         let leads_to = self.target_of(&wanted.endpoint, Some(&wanted.network));
         let leads_to = leads_to.map(|endpoint| self.target_at(endpoint, host_ip));
@@ -372,15 +405,21 @@ struct Wanted {
     network: String,
 }
 
+/// What makes a published port of dockerd's the same one: container, host address, host ports, the container's first
+/// port, and the protocol.
+type PortIdentity = (String, Option<IpAddr>, (u16, u16), u16, Protocol);
+
 impl Wanted {
-    /// Whether `publication` is this one.
-    fn is(&self, publication: &Publication) -> bool {
-        publication.docker.as_ref() == Some(&self.port.container)
-            && publication.host_ip == self.port.host_ip
-            && publication.host == self.port.host
-            && publication.container == self.port.target
-            && publication.protocol == self.port.protocol
+    fn key(&self) -> PortIdentity {
+        let DockerPort { container, host_ip, host, target, protocol, .. } = &self.port;
+        (container.clone(), *host_ip, (host.first, host.last), target.first, *protocol)
     }
+}
+
+/// The same for a publication; none where it is ours.
+fn key_of(publication: &Publication) -> Option<PortIdentity> {
+    let Publication { docker, host_ip, host, container, protocol, .. } = publication;
+    Some((docker.clone()?, *host_ip, (host.first, host.last), container.first, *protocol))
 }
 
 impl Unfollowed {

@@ -13,7 +13,7 @@ fn host() -> Host {
 }
 
 fn id(kind: &str, number: u8) -> String {
-    format!("{kind:a<62}{number:02x}")
+    format!("{kind}{number:02x}{:a<61}", "")
 }
 
 fn mac(number: u8) -> Mac {
@@ -67,9 +67,9 @@ fn devices(inventory: &Inventory) -> Bridges {
         let bridge = Bridge { ifindex: number, mac: mac(200), addresses: network.gateways.clone() };
         devices.bridges.insert(network.bridge.clone(), bridge);
         for endpoint in inventory.endpoints.iter().filter(|e| e.network == network.id) {
-            let ifindex = 100 + u32::from(endpoint.mac.0[5]);
+            let ifindex = 10 * number + u32::from(endpoint.mac.0[5]);
             let port = BridgePort { ifindex, device: format!("veth{ifindex}"), ifname: "eth0".to_owned() };
-            devices.ports.insert((network.bridge.clone(), endpoint.mac), port);
+            devices.ports.entry((network.bridge.clone(), endpoint.mac)).or_default().push(port);
         }
     }
     devices
@@ -103,7 +103,7 @@ fn what_dockerd_has_is_followed_and_forgotten() {
     assert_eq!(follow(&mut model, &inventory), Unfollowed::default());
     assert_eq!(model.networks["net1"].device(), "br-000000000001");
     let web = model.endpoints_named("web2")[0].clone();
-    assert_eq!((web.device().as_str(), web.netns.as_str()), ("veth102", "container:caaaaaaaaaaa"));
+    assert_eq!((web.device().as_str(), web.netns.as_str()), ("veth102", "container:c02aaaaaaaaa"));
     let published = model.publications.values().find(|p| p.docker.is_some()).expect("published").clone();
     assert_eq!(
         (published.describe(), published.target.expect("leads there").index),
@@ -141,9 +141,25 @@ fn another_interface_is_another_endpoint() {
     follow(&mut model, &inventory);
     let before = model.endpoints_named("web2")[0].generation;
     let mut moved = devices(&inventory);
-    moved.ports.values_mut().for_each(|port| port.ifindex += 50);
+    moved.ports.values_mut().flatten().for_each(|port| port.ifindex += 50);
     model.follow_docker(&inventory, &moved, &host(), NOW).expect("followed");
     assert!(model.endpoints_named("web2")[0].generation > before);
+}
+
+#[test]
+fn a_sibling_that_takes_the_mac_address_takes_nothing_else() {
+    let mut model = Model::default();
+    let inventory =
+        Inventory { networks: vec![network(1)], endpoints: vec![endpoint(2, 1), endpoint(3, 1)], ports: Vec::new() };
+    follow(&mut model, &inventory);
+    let before = model.clone();
+    let mut forged = devices(&inventory);
+    let key = |number| ("br-000000000001".to_owned(), mac(number));
+    let liar = forged.ports.remove(&key(3)).expect("its port");
+    forged.ports.entry(key(2)).or_default().extend(liar);
+    model.follow_docker(&inventory, &forged, &host(), NOW).expect("followed");
+    assert_eq!(model.endpoints_named("web2"), before.endpoints_named("web2"));
+    assert!(model.endpoints_named("web3").is_empty(), "nobody knows whose port it is");
 }
 
 #[test]
@@ -175,7 +191,7 @@ fn what_is_in_the_way_is_named_and_the_rest_goes_on() {
     let problems = follow(&mut model, &inventory).problems;
     let said = |part: &str| assert!(problems.iter().any(|p| p.contains(part)), "{problems:?} should say {part:?}");
     said("\"net3\" (br-000000000003) is closed: its subnet 172.17.128.0/17 overlaps 172.17.0.0/16 of network net1");
-    said("overlaps 192.0.2.0/24 of eth0 of this host");
+    said("overlaps 192.0.2.1/32 of eth0 of this host");
     said("port 9000/tcp of container \"web2\" leads nowhere: 9000/tcp is published by mine");
     assert_eq!(problems.len(), 3);
     assert_eq!((model.networks.len(), model.endpoints.len(), model.publications.len()), (2, 2, 2));
@@ -194,7 +210,7 @@ fn names_that_are_taken_or_not_ours_give_way_to_ids() {
     assert_eq!(follow(&mut model, &inventory), Unfollowed::default());
     let names: Vec<_> = model.networks.keys().map(String::as_str).collect();
     assert_eq!(names, ["br-000000000001", "br-000000000002", "own"]);
-    assert_eq!(model.endpoints_on("br-000000000001").next().expect("joined").name, "caaaaaaaaaaa");
+    assert_eq!(model.endpoints_on("br-000000000001").next().expect("joined").name, "c02aaaaaaaaa");
 }
 
 #[test]

@@ -186,12 +186,12 @@ impl Model {
         Ok(leaving)
     }
 
-    /// Removes an endpoint that has vanished.
+    /// Removes endpoints that have vanished.
     ///
     /// # Errors
     /// When all generations are used up.
-    pub fn forget(&mut self, index: u32) -> Result<Option<Endpoint>, Refusal> {
-        let gone = self.endpoints.remove(&index);
+    pub fn forget(&mut self, indices: &[u32]) -> Result<Vec<Endpoint>, Refusal> {
+        let gone = indices.iter().filter_map(|index| self.endpoints.remove(index)).collect();
         self.retarget_publications()?;
         Ok(gone)
     }

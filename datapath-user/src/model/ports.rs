@@ -1,5 +1,6 @@
 //! Publishing and unpublishing.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::counters::next_in_round;
@@ -104,11 +105,17 @@ impl Model {
 
     /// Has each publication lead to the endpoint that now has its name, with a new generation where that is another one.
     pub(super) fn retarget_publications(&mut self) -> Result<(), Refusal> {
+        let mut by_name: HashMap<&str, Vec<&Endpoint>> = HashMap::new();
+        for endpoint in self.endpoints.values() {
+            by_name.entry(&endpoint.name).or_default().push(endpoint);
+        }
+        by_name.values_mut().for_each(|named| named.sort_by_key(|endpoint| endpoint.generation));
         let targets: Vec<_> = self
             .publications
             .values()
             .map(|p| {
-                let target = self.target_of(&p.endpoint, p.network.as_deref());
+                let named = by_name.get(p.endpoint.as_str()).map_or(&[][..], Vec::as_slice);
+                let target = self.target_among(named, p.network.as_deref());
                 (p.index, target.map(|target| self.target_at(target, p.host_ip)))
             })
             .collect();
@@ -124,7 +131,11 @@ impl Model {
 
     /// The endpoint of that name on that network, or on the first one that is not internal.
     pub(super) fn target_of(&self, endpoint: &str, network: Option<&str>) -> Option<&Endpoint> {
-        self.endpoints_named(endpoint).into_iter().find(|candidate| {
+        self.target_among(&self.endpoints_named(endpoint), network)
+    }
+
+    fn target_among<'a>(&self, named: &[&'a Endpoint], network: Option<&str>) -> Option<&'a Endpoint> {
+        named.iter().copied().find(|candidate| {
             let internal = self.networks.get(&candidate.network).is_none_or(|network| network.internal);
             !internal && network.is_none_or(|network| candidate.network == network)
         })

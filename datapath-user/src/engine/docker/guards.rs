@@ -2,6 +2,7 @@
 //! whose they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -18,10 +19,17 @@ pub struct Guards {
     bridges: BTreeMap<u32, String>,
     /// Their ports by ifindex.
     ports: BTreeMap<u32, GuardedPort>,
+    /// Bridges that are not taken over, and why.
+    refused: BTreeMap<String, String>,
     /// The fence as it stands.
     fence: Option<Fence>,
     drawn: Option<Drawn>,
+    /// When drawing it failed last, and how.
+    undrawn: Option<(Instant, String)>,
 }
+
+/// How soon drawing the fence is tried again.
+const FENCE_RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct GuardedPort {
@@ -38,6 +46,32 @@ impl Guards {
     /// The bridges and their ports, by ifindex.
     pub fn devices(&self) -> (Vec<u32>, Vec<u32>) {
         (self.bridges.keys().copied().collect(), self.ports.keys().copied().collect())
+    }
+
+    /// Why bridges are not taken over.
+    pub fn refused(&self) -> impl Iterator<Item = &String> {
+        self.refused.values()
+    }
+
+    /// Takes bridges out of `names` that are not only dockerd's: on one with a NIC, all that is not ours would be cut off.
+    pub fn refuse(&mut self, view: &View, names: &mut BTreeSet<String>) {
+        self.refused.clear();
+        names.retain(|name| {
+            let Some(bridge) = view.link_named(name).filter(|link| !self.bridges.contains_key(&link.index)) else {
+                return true;
+            };
+            let is_foreign = |link: &&Link| link.master == Some(bridge.index) && link.kind.as_deref() != Some("veth");
+            let Some(port) = view.links.iter().find(is_foreign) else { return true };
+            self.refused.insert(
+                name.clone(),
+                format!(
+                    "Docker's bridge {name} is not taken over: its port {} is not a container's; take it off the bridge, \
+                     or have Docker use another bridge",
+                    port.name
+                ),
+            );
+            false
+        });
     }
 
     /// Follows the devices: programs on the bridges of these names and on all their ports. `expected` tells whether
@@ -58,7 +92,8 @@ impl Guards {
     /// Puts up the fence, where it is not as it should be.
     pub async fn draw_fence(&mut self, names: &BTreeSet<String>, subnets: BTreeSet<IpNet>) {
         let wanted = Fence { bridges: names.clone(), subnets };
-        if self.fence.as_ref() == Some(&wanted) {
+        let failed_just_now = self.undrawn.as_ref().is_some_and(|(when, _)| when.elapsed() < FENCE_RETRY);
+        if self.fence.as_ref() == Some(&wanted) || failed_just_now {
             return;
         }
         match fence::draw(&wanted).await {
@@ -69,12 +104,19 @@ impl Guards {
                          start while the daemon is stopped are fenced off from each other by subnet, for IP and ARP only"
                     );
                 }
+                self.undrawn = None;
                 self.drawn = Some(drawn);
                 self.fence = Some(wanted);
             }
-            Err(error) => tracing::warn!(
-                "containers that start while the daemon is stopped are not fenced off from each other: {error:#}"
-            ),
+            Err(error) => {
+                let cause = format!("{error:#}");
+                if self.undrawn.as_ref().is_none_or(|(_, last)| *last != cause) {
+                    tracing::warn!(
+                        "containers that start while the daemon is stopped are not fenced off from each other: {cause}"
+                    );
+                }
+                self.undrawn = Some((Instant::now(), cause));
+            }
         }
     }
 
@@ -88,8 +130,11 @@ impl Guards {
                 Err(error) => tracing::warn!(bridge = link.name, "Docker's bridge cannot be taken over: {error:#}"),
             }
         }
+        // One that dockerd does not name any more stays closed as long as there are ports of its.
+        let ports = &self.ports;
         self.bridges.retain(|ifindex, name| {
-            let stays = view.link(*ifindex).is_some_and(|link| wanted(link) && link.name == *name);
+            let in_use = ports.values().any(|port| port.bridge == *ifindex);
+            let stays = view.link(*ifindex).is_some_and(|link| link.name == *name && (wanted(link) || in_use));
             stays || !released(release_bridge(kernel, *ifindex))
         });
     }
@@ -97,6 +142,9 @@ impl Guards {
     fn follow_ports(&mut self, kernel: &Kernel, view: &View) {
         for link in &view.links {
             let Some(bridge) = link.master.filter(|master| self.bridges.contains_key(master)) else { continue };
+            if link.kind.as_deref() != Some("veth") {
+                continue;
+            }
             if self.ports.get(&link.index).is_some_and(|port| port.bridge == bridge) {
                 continue;
             }
@@ -105,12 +153,8 @@ impl Guards {
                 Err(error) => tracing::debug!(device = link.name, "a port of Docker's bridge vanished: {error:#}"),
             }
         }
-        let bridges = &self.bridges;
-        self.ports.retain(|ifindex, port| {
-            let master = view.link(*ifindex).and_then(|link| link.master);
-            let stays = master == Some(port.bridge) && bridges.contains_key(&port.bridge);
-            stays || !released(release_port(kernel, *ifindex))
-        });
+        // One that left its bridge stays closed until it is gone: its packets would go up into the host.
+        self.ports.retain(|ifindex, _| view.link(*ifindex).is_some() || !released(release_port(kernel, *ifindex)));
     }
 
     async fn ask_far_ends(&mut self, kernel: &Kernel, view: &View, expected: impl Fn(&str, Mac) -> bool) {
@@ -139,12 +183,14 @@ impl Guards {
             let addresses = addresses.map(|address| address.address).collect();
             found.bridges.insert(name.clone(), Bridge { ifindex: *ifindex, mac: Mac(mac), addresses });
         }
-        // By rising ifindex: where two have the same MAC address, the newer one stays.
+        // By rising ifindex: the newest last.
         for (ifindex, port) in &self.ports {
             let (Some(link), Some(far)) = (view.link(*ifindex), &port.far_end) else { continue };
-            let Some(bridge) = self.bridges.get(&port.bridge) else { continue };
+            let Some(bridge) = self.bridges.get(&port.bridge).filter(|_| link.master == Some(port.bridge)) else {
+                continue;
+            };
             let port = BridgePort { ifindex: *ifindex, device: link.name.clone(), ifname: far.name.clone() };
-            found.ports.insert((bridge.clone(), Mac(far.mac)), port);
+            found.ports.entry((bridge.clone(), Mac(far.mac))).or_default().push(port);
         }
         found
     }

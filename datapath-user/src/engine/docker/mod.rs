@@ -25,8 +25,8 @@ pub struct Docker {
     inventory: InventoryReceiver,
     status: watch::Receiver<docker::Status>,
     guards: Guards,
-    /// What was followed last, completely.
-    followed: Option<(Arc<Inventory>, Bridges)>,
+    /// What was followed last, completely, and how much that was in the model.
+    followed: Option<(Arc<Inventory>, Bridges, usize)>,
     /// What cannot be followed, as it was last logged.
     problems: BTreeSet<String>,
     /// A device that dockerd named has not appeared yet.
@@ -61,7 +61,7 @@ impl Docker {
 
     /// Whether this device is, or by its name will be, a bridge of dockerd's.
     pub(super) fn is_bridge(&self, link: &Link) -> bool {
-        self.guards.is_bridge(link.index) || (link.kind.as_deref() == Some("bridge") && is_default_name(&link.name))
+        self.guards.is_bridge(link.index) || (is_bridge(link) && is_default_name(&link.name))
     }
 
     /// Bridges and their ports that carry our programs, by ifindex.
@@ -71,7 +71,10 @@ impl Docker {
 
     /// Guards the devices, and says which there are.
     async fn guard(&mut self, kernel: &Kernel, view: &View, model: &Model, inventory: Option<&Inventory>) -> Bridges {
-        let (mut names, mut subnets) = (BTreeSet::new(), BTreeSet::new());
+        // dockerd starts containers before it answers: bridges with names of its own are closed before it is heard.
+        let default = view.links.iter().filter(|link| is_bridge(link) && is_default_name(&link.name));
+        let mut names: BTreeSet<String> = default.map(|link| link.name.clone()).collect();
+        let mut subnets = BTreeSet::new();
         match inventory {
             Some(inventory) => {
                 names.extend(inventory.networks.iter().map(|network| network.bridge.clone()));
@@ -86,6 +89,7 @@ impl Docker {
                 });
             }
         }
+        self.guards.refuse(view, &mut names);
         self.guards.draw_fence(&names, subnets).await;
         let expected = |bridge: &str, mac| match inventory {
             Some(inventory) => {
@@ -106,6 +110,10 @@ impl Docker {
         self.problems = problems;
         changed
     }
+}
+
+fn is_bridge(link: &Link) -> bool {
+    link.kind.as_deref() == Some("bridge")
 }
 
 /// What dockerd calls its bridges unless told otherwise: docker0, and `br-` with the first twelve digits of the id.
@@ -130,20 +138,26 @@ impl Engine {
         let inventory = docker.inventory.borrow_and_update().clone();
         let bridges = docker.guard(&self.kernel, view, &self.state.model, inventory.as_deref()).await;
         let Some(inventory) = inventory else { return Ok(Vec::new()) };
-        if docker.followed.as_ref().is_some_and(|(i, b)| Arc::ptr_eq(i, &inventory) && *b == bridges) {
+        let size = self.state.model.docker_size();
+        if docker.followed.as_ref().is_some_and(|(i, b, s)| Arc::ptr_eq(i, &inventory) && *b == bridges && *s == size) {
             return Ok(Vec::new());
         }
+        // Until all is done, and again should it fail.
+        docker.waiting = true;
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let mut next = self.state.model.clone();
         let unfollowed = next.follow_docker(&inventory, &bridges, &self.host, &now)?;
-        docker.waiting = unfollowed.waiting;
         let complete = unfollowed.problems.is_empty();
-        if docker.report(unfollowed.problems) {
+        let refused = docker.guards.refused().cloned();
+        if docker.report(unfollowed.problems.into_iter().chain(refused).collect()) {
             self.readers.publish(self.take_snapshot());
         }
         let gone = self.become_docker(next).await?;
-        if let Some(docker) = self.docker.as_mut().filter(|_| complete) {
-            docker.followed = Some((inventory, bridges));
+        let size = self.state.model.docker_size();
+        let Some(docker) = &mut self.docker else { return Ok(gone) };
+        docker.waiting = unfollowed.waiting;
+        if complete {
+            docker.followed = Some((inventory, bridges, size));
         }
         Ok(gone)
     }
