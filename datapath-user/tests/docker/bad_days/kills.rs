@@ -62,6 +62,8 @@ fn our_daemon_killed_and_a_network_made_meanwhile() {
     assert_closed(&scene, &all[1..], &all);
     host.start_daemon().expect("starts again");
     converge(&scene);
+    // A container that asked for a neighbour in vain gives up only after three questions (RFC 4861 section 7.2.2).
+    sleep(Duration::from_secs(3));
     reach(&new.namespace, &newer.addresses("unknown"), 80, "newer");
     reach(&new.namespace, &both(Lan::INTERNET), 80, "far");
     fail(&new.namespace, &web.addresses("bridge"), 80);
