@@ -145,10 +145,24 @@ impl<'a> Client<'a> {
             socket.set_write_timeout(Some(self.timeout))?;
             if let Some(source) = self.source {
                 socket.set_reuse_address(kind == Type::STREAM)?;
-                socket.bind(&source.into())?;
+                bind(&socket, source)?;
             }
             Ok(socket)
         })
+    }
+}
+
+/// Binds a socket. A socket that was closed just now lives on for a moment in every program that another thread is
+/// starting, until that begins to run.
+fn bind(socket: &Socket, source: SocketAddr) -> io::Result<()> {
+    let end = Instant::now() + Duration::from_secs(1);
+    loop {
+        match socket.bind(&source.into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
     }
 }
 
