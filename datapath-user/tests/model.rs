@@ -7,8 +7,8 @@ use std::{collections::HashMap, net::IpAddr};
 
 use datapath_common::{
     abi::{
-        Address, AddressKey, Endpoint, HOST, Mutant, Network, PublishedKey, Settings, Subnet, Uplink, claim,
-        network_flags,
+        Address, AddressKey, DropReason, Endpoint, HOST, Mutant, Network, PublishedKey, Settings, Subnet, Uplink,
+        claim, network_flags,
     },
     logic::parse::protocol,
     native::{self, Frame, NativeTables, State, checksums_are_right},
@@ -133,8 +133,15 @@ impl World {
         let settings = Settings { flow_quota: QUOTA, mutant, ..Settings::DEFAULT };
         let mut state = State { settings, ..State::default() };
         let flags = network_flags::ICC | network_flags::MASQUERADE | network_flags::IPV4 | network_flags::IPV6;
-        let network =
-            Network { flags, gateway_ifindex: GATEWAY, gateway_mac: GATEWAY_MAC, mtu: 1_500, ..Network::default() };
+        let network = Network {
+            flags,
+            gateway_ifindex: GATEWAY,
+            gateway_mac: GATEWAY_MAC,
+            mtu: 1_500,
+            gateway_ipv4: ip("10.1.0.1").into(),
+            gateway_ipv6: ip("fd00:1::1").into(),
+            ..Network::default()
+        };
         state.networks.insert(1, network);
         for gateway in ["10.1.0.1", "fd00:1::1"] {
             state.by_address.insert(AddressKey::new(1, ip(gateway).into()), HOST);
@@ -209,7 +216,10 @@ impl World {
         let before = self.alive().find(|(other, _)| **other == conversation).map(|(_, known)| *known);
         let charged = self.alive().filter(|(other, _)| other.endpoint == endpoint).count();
         let outcome = native::run(path::from_container, &mut frame, &self.tables);
-        if outcome.is_err() {
+        if let Err(reason) = outcome {
+            // Anything else would be a world in which nothing is translated, and nothing tested.
+            let full = [DropReason::EndpointQuota, DropReason::FlowTableFull, DropReason::PortsExhausted];
+            prop_assert!(full.contains(&reason), "{conversation:?} is refused: {reason:?}");
             // Expired flows may still be charged, so the quota is reached early at the most; never late.
             prop_assert!(before.is_none(), "{conversation:?} lives and is refused: {outcome:?}");
             return Ok(());
