@@ -15,7 +15,7 @@ use crate::shell::{self, say};
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
 /// What the smallest Debian lacks: a network's tools, and the systemd that reads the unit.
-const PACKAGES: &str = "systemd,init-system-helpers,iproute2";
+const PACKAGES: &str = "systemd,init-system-helpers,iproute2,nftables";
 
 /// Seconds, on an idle machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -90,7 +90,7 @@ fn clean_root() -> Result<PathBuf> {
     say(format!("making a clean {SUITE}"));
     let root = Root::new()?;
     let mut command = shell::command("debootstrap");
-    command.args(["--variant=minbase", &format!("--include={PACKAGES},nftables"), SUITE]).arg(&root.0).arg(MIRROR);
+    command.args(["--variant=minbase", &format!("--include={PACKAGES}"), SUITE]).arg(&root.0).arg(MIRROR);
     shell::run(command.stdout(Stdio::null()))
         .with_context(|| format!("cannot make a clean {SUITE}; see {}/debootstrap", root.0.display()))?;
     let partial = archive.with_extension("new");
