@@ -47,7 +47,11 @@ fn assert_restored(scene: &Scene, take_off: impl FnOnce(&Scene), broken: &[&str]
             assert!(Instant::now() < end, "{name} does not pass again: {error}\n{}", scene.daemon_log());
         }
     }
-    assert_eq!(attached(), before, "pinned links");
+    // A link serves before it is pinned.
+    while attached() != before {
+        assert!(Instant::now() < end, "{} of {before} links are pinned\n{}", attached(), scene.daemon_log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     old.say(b"still here").expect("flows do not end with a program");
     assert!(scene.daemon_log().contains("was detached by somebody else"), "{}", scene.daemon_log());
     // Once, not every five seconds from now on.
