@@ -36,7 +36,7 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 
-mkdir -p run/systemd/system/datapath.service.d
+mkdir -p run/systemd/system
 cat >run/systemd/system/check.target <<'END'
 [Unit]
 DefaultDependencies=no
@@ -56,12 +56,13 @@ StandardOutput=append:/check.log
 StandardError=append:/check.log
 END
 # Nothing else of a boot is wanted here, and no journal is there.
-cat >run/systemd/system/datapath.service.d/alone.conf <<'END'
-[Unit]
-DefaultDependencies=no
-[Service]
-StandardError=append:/daemon.log
-END
+for unit in datapath.service docker.service docker.socket containerd.service; do
+    mkdir -p run/systemd/system/$unit.d
+    printf '[Unit]\nDefaultDependencies=no\n' >run/systemd/system/$unit.d/alone.conf
+done
+for unit in datapath docker; do
+    printf '[Service]\nStandardError=append:/%s.log\n' $unit >>run/systemd/system/$unit.service.d/alone.conf
+done
 
 pivot_root . mnt
 umount -l /mnt

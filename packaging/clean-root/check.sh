@@ -5,7 +5,7 @@ set -eu
 
 fail() {
     echo "FAILED: $*"
-    [ ! -s /daemon.log ] || { echo "--- log of the daemon" && tail -n 20 /daemon.log; }
+    [ ! -s /datapath.log ] || { echo "--- log of the daemon" && tail -n 20 /datapath.log; }
     exit 1
 }
 
@@ -16,7 +16,7 @@ step() {
 # Every file, but for what dpkg and systemd themselves keep, and what this check is.
 files() {
     find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \) -prune -o -print |
-        grep -v -e '^/var/lib/dpkg' -e '^/var/lib/systemd' -e '^/var/log' -e '^/var/cache' -e '^/[a-z]*\.\(log\|sh\|deb\)$' | sort
+        grep -v -e '^/var/lib/dpkg' -e '^/var/lib/systemd' -e '^/var/log' -e '^/var/cache' -e '^/var/lib/\(docker\|containerd\)' -e '^/\(etc/docker\|opt\)' -e '^/[a-z]*\.\(log\|sh\|deb\)$' | sort
 }
 
 property() {
@@ -75,29 +75,57 @@ dpkg -i /datapath.deb >/tmp/upgrade.log 2>&1 || fail "$(cat /tmp/upgrade.log)"
 [ "$(property datapath ActiveState)" = active ] && [ "$(property datapath MainPID)" != "$pid" ] || fail "the old one runs on"
 [ "$(datapath port ls)" = "$before" ] || fail "it is not what it was"
 
-step "dockerd's file, changed and put back; dockerd restarted"
-mkdir -p /etc/docker /run/fake
-printf '{"debug": true}\n' >/etc/docker/daemon.json
-cp /bin/sh /run/fake/dockerd
-printf '[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/run/fake/dockerd -c "while sleep 1000; do :; done"\n' \
-    >/run/systemd/system/docker.service
-systemctl daemon-reload && systemctl start docker
-datapath docker enable --dry-run | grep -q '^+.*"userland-proxy": false' || fail "the dry run shows no change"
-[ "$(cat /etc/docker/daemon.json)" = '{"debug": true}' ] || fail "the dry run changed something"
-! datapath docker enable --restart 2>/tmp/refused.log || fail "dockerd would be left without rules"
-grep -q 'docker = true' /tmp/refused.log || fail "no remedy: $(cat /tmp/refused.log)"
-datapath docker enable | grep -q 'systemctl restart docker' || fail "what remains is not said"
+step "a stock Docker host: enable"
+# busybox in a container, from a file: there is no registry.
+mkdir -p /tmp/image/bin
+cp /usr/bin/busybox /tmp/image/bin/
+tar -C /tmp/image -cf /tmp/image.tar .
+systemctl start docker || fail "no dockerd: $(tail -n 20 /docker.log)"
+docker import /tmp/image.tar busybox >/dev/null
+docker run --detach --restart always --name web --publish 8080:80 busybox \
+    /bin/busybox httpd -f -p 80 >/dev/null || fail "docker runs nothing: $(tail -n 20 /docker.log)"
+answers() {
+    for _ in $(seq 100); do
+        printf 'GET / HTTP/1.0\r\n\r\n' | timeout 1 busybox nc "$1" "$2" 2>/dev/null | grep -q '^HTTP/1' && return 0
+        sleep 0.1
+    done
+    return 1
+}
+rules() {
+    for save in iptables-save ip6tables-save iptables-legacy-save ip6tables-legacy-save; do $save 2>/dev/null; done | grep '^-A'
+}
+answers 127.0.0.1 8080 || fail "what stock dockerd publishes does not answer"
+pgrep -x docker-proxy >/dev/null && rules | grep -q DOCKER || fail "this dockerd is not as it comes"
+cp /etc/datapath/config.toml /tmp/config.toml
+datapath docker enable --dry-run >/tmp/dry.log || fail "no dry run"
+grep -q '^+docker = true' /tmp/dry.log && grep -q '^+.*"userland-proxy": false' /tmp/dry.log ||
+    fail "the dry run does not show all: $(cat /tmp/dry.log)"
+cmp -s /tmp/config.toml /etc/datapath/config.toml && [ ! -e /etc/docker/daemon.json ] || fail "the dry run changed something"
+datapath docker enable >/tmp/enable.log 2>&1 || fail "$(cat /tmp/enable.log)"
+grep -q 'systemctl restart docker' /tmp/enable.log || fail "what remains is not said: $(cat /tmp/enable.log)"
+answers 127.0.0.1 8080 || fail "until dockerd is restarted, nothing answers"
+datapath docker enable --restart >/tmp/enable.log 2>&1 || fail "$(cat /tmp/enable.log)"
+answers 127.0.0.1 8080 || fail "nothing answers: $(datapath port ls; datapath docker status)"
+! pgrep -x docker-proxy >/dev/null || fail "docker-proxy runs"
+[ -z "$(rules)" ] || fail "rules are left: $(rules)"
+datapath port ls | grep -q web || fail "the datapath does not publish it: $(datapath port ls)"
+! datapath docker status | grep -e ERROR -e WARNING || fail "$(datapath docker status)"
+datapath docker enable --restart | grep -q restarted && fail "a second time does something" || true
 
 step "removal is refused while dockerd relies on it"
 ! dpkg -r datapath >/tmp/refused.log 2>&1 || fail "it was removed"
 grep -q 'docker disable' /tmp/refused.log || fail "no remedy: $(cat /tmp/refused.log)"
 [ "$(property datapath ActiveState)" = active ] || fail "the service was stopped"
-pid=$(property docker MainPID)
-datapath docker disable --restart >/dev/null || fail "dockerd is not restarted"
-[ "$(property docker MainPID)" != "$pid" ] || fail "dockerd was not restarted"
-[ "$(cat /etc/docker/daemon.json)" = '{"debug": true}' ] || fail "daemon.json is not what it was"
-rm -r /etc/docker
-systemctl stop docker
+
+step "and back"
+datapath docker disable --restart >/tmp/disable.log 2>&1 || fail "$(cat /tmp/disable.log)"
+cmp -s /tmp/config.toml /etc/datapath/config.toml && [ ! -e /etc/docker/daemon.json ] || fail "the files are not what they were"
+answers 127.0.0.1 8080 || fail "what stock dockerd publishes does not answer"
+pgrep -x docker-proxy >/dev/null && rules | grep -q DOCKER || fail "dockerd is not what it was"
+! datapath network ls | grep -q bridge || fail "the datapath still serves Docker's networks: $(datapath network ls)"
+docker rm --force web >/dev/null
+docker image rm busybox >/dev/null
+systemctl stop docker.socket docker containerd
 
 step "removal ends it and keeps the configuration"
 echo '# mine' >>/etc/datapath/config.toml

@@ -13,9 +13,10 @@ use crate::docker_setup::{self, Change, Request, Status};
 /// `datapath docker`
 #[derive(Debug, Subcommand)]
 pub enum DockerCommand {
-    /// Tell dockerd, in daemon.json, to leave packets to the datapath; what was there before is kept beside it
+    /// Have our service serve Docker's networks, and tell dockerd, in daemon.json, to leave packets to it; what was there
+    /// before is kept beside it
     Enable(ChangeArguments),
-    /// Put daemon.json back as it was
+    /// Put daemon.json back as it was; once dockerd makes its own rules again, our service lets go of its networks
     Disable(ChangeArguments),
     /// What dockerd is told, what it runs with, and what is still in the way
     Status(PlaceArguments),
@@ -66,11 +67,18 @@ pub async fn run(command: DockerCommand, json: bool) -> Result<()> {
 
 fn change(change: &Change) -> Result<String> {
     let mut text = String::new();
+    match (&change.service, change.dry_run) {
+        (Some(service), true) => text.push_str(&service.diff),
+        (Some(service), false) => {
+            writeln!(text, "{} changed, and the datapath's service restarted", service.file.display())?;
+        }
+        (None, _) => {}
+    }
     let file = change.file.display();
     match (change.changed, change.dry_run) {
         (true, true) => writeln!(text, "{}nothing was changed: this was a dry run", change.diff)?,
         (true, false) => writeln!(text, "{file} changed")?,
-        (false, _) => writeln!(text, "{file} is as it should be; nothing was changed")?,
+        (false, _) => writeln!(text, "{file} is as it should be and was not changed")?,
     }
     if let Some(backup) = change.backup.as_ref().filter(|_| !change.dry_run) {
         writeln!(text, "what it was before is in {}", backup.display())?;

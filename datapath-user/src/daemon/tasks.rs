@@ -58,9 +58,9 @@ pub async fn follow(app: App, mut watch: Watch, mut docker: Option<InventoryRece
         let resynced = engine.resync(thorough).await;
         waiting = engine.waits_for_docker();
         drop(engine);
-        match resynced {
-            Ok(vanished) => vanished.iter().for_each(|endpoint| app.tell_detached(endpoint)),
-            Err(failure) => tracing::warn!("the host could not be followed, it is tried again: {failure}"),
+        resynced.gone.iter().for_each(|endpoint| app.tell_detached(endpoint));
+        for failure in resynced.failures {
+            tracing::warn!("the host could not be followed, it is tried again: {failure}");
         }
     }
 }

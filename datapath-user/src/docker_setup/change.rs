@@ -8,9 +8,13 @@ use similar::TextDiff;
 
 use super::dockerd::Dockerd;
 use super::document::{self, Document, Undone};
-use super::file::{DEFAULT_FILE, DaemonFile};
+use super::file::ConfigurationFile;
+use super::service::{Service, ServiceChange};
 use super::serving::{REMEDY, Serving};
-use super::{refusals, restart};
+use super::{refusals, restart, status};
+
+/// Where dockerd looks if nobody tells it otherwise.
+const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
 
 /// What is to be done besides the file.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +40,8 @@ pub struct Change {
     pub dry_run: bool,
     /// The change, as a unified diff.
     pub diff: String,
+    /// What was changed, or would be, so that our own service serves Docker's networks, or no longer.
+    pub service: Option<ServiceChange>,
     /// Where what was before is kept, if it is.
     pub backup: Option<PathBuf>,
     /// Whether dockerd was restarted.
@@ -48,7 +54,7 @@ pub struct Change {
 
 /// What is known before anything is changed.
 pub(super) struct Scene {
-    pub(super) file: DaemonFile,
+    pub(super) file: ConfigurationFile,
     pub(super) dockerd: Dockerd,
 }
 
@@ -56,7 +62,7 @@ impl Scene {
     pub(super) async fn look(file: Option<&Path>, socket: Option<&Path>) -> Result<Self> {
         let dockerd = Dockerd::find(socket).await?;
         let named = file.map(Path::to_path_buf).or_else(|| dockerd.config_file());
-        let file = DaemonFile::open(&named.unwrap_or_else(|| DEFAULT_FILE.into()))?;
+        let file = ConfigurationFile::open(&named.unwrap_or_else(|| DEFAULT_FILE.into()))?;
         Ok(Self { file, dockerd })
     }
 }
@@ -71,10 +77,11 @@ pub async fn enable(request: &Request) -> Result<Change> {
     let current = file.text.as_deref();
     let new = document::enable(current).with_context(|| wrong(file))?;
     refusals::check(&scene, &new)?;
-    let serving = Serving::find();
+    let service = Service::find(Serving::find())?;
     if request.restart {
+        let serving = Serving::find();
         ensure!(
-            serving == Serving::Yes,
+            serving == Serving::Yes || service.is_some(),
             "{}, and containers would have no rules at all; {REMEDY} first",
             serving.name()
         );
@@ -82,13 +89,18 @@ pub async fn enable(request: &Request) -> Result<Change> {
     }
     let mut change = Change::of(file, request, current, Some(&new));
     change.backup = Some(file.backup_path());
+    // First those who make the rules, then the one who leaves them.
+    if let Some(service) = service {
+        change.service = service.serve_docker(true, request.dry_run)?;
+    }
     if !request.dry_run {
         keep_what_was(file)?;
         if change.changed {
             file.replace(Some(&new))?;
         }
     }
-    if serving != Serving::Yes {
+    let serving = Serving::find();
+    if serving != Serving::Yes && change.service.is_none() {
         change.remaining.push(format!("{}: {REMEDY}", serving.name()));
     }
     restart::restart_or_say(&mut change, request, &scene)?;
@@ -99,7 +111,7 @@ pub async fn enable(request: &Request) -> Result<Change> {
 }
 
 /// Keeps what was there before us, once.
-fn keep_what_was(file: &DaemonFile) -> Result<()> {
+fn keep_what_was(file: &ConfigurationFile) -> Result<()> {
     let current = file.text.as_deref();
     match (file.backup()?, current) {
         (None, _) => file.keep(current),
@@ -127,6 +139,7 @@ pub async fn disable(request: &Request) -> Result<Change> {
     let Some(before) = file.backup()? else {
         let mut change = Change::of(file, request, current, current);
         change.notes.push(nothing_kept(file)?);
+        let_go(&mut change, request).await?;
         return Ok(change);
     };
     let undone = match current {
@@ -142,14 +155,33 @@ pub async fn disable(request: &Request) -> Result<Change> {
         file.forget()?;
     }
     restart::restart_or_say(&mut change, request, &scene)?;
-    if Serving::find() == Serving::Yes {
-        change.remaining.push(
-            "when dockerd runs with its own rules again: remove `docker` from /etc/datapath/config.toml and \
-             `systemctl restart datapath`"
-                .to_owned(),
-        );
-    }
+    let_go(&mut change, request).await?;
     Ok(change)
+}
+
+/// Has our service serve Docker's networks no longer; but not before dockerd's own rules are there.
+async fn let_go(change: &mut Change, request: &Request) -> Result<()> {
+    let serving = Serving::find();
+    if serving != Serving::Yes {
+        return Ok(());
+    }
+    let has_rules = match request.dry_run {
+        true => request.restart,
+        false => {
+            status::runs_with_iptables(&Scene::look(Some(&change.file), request.socket.as_deref()).await?)
+                != Some(false)
+        }
+    };
+    match Service::find(serving)? {
+        Some(service) if has_rules => change.service = service.serve_docker(false, request.dry_run)?,
+        Some(_) => change
+            .remaining
+            .push("then have the datapath let go of Docker's networks: `datapath docker disable` again".to_owned()),
+        None => change
+            .remaining
+            .push("when dockerd runs with its own rules again: start the datapath without `docker`".to_owned()),
+    }
+    Ok(())
 }
 
 fn notes(undone: &Undone) -> Vec<String> {
@@ -162,7 +194,7 @@ fn notes(undone: &Undone) -> Vec<String> {
 }
 
 impl Change {
-    fn of(file: &DaemonFile, request: &Request, old: Option<&str>, new: Option<&str>) -> Self {
+    fn of(file: &ConfigurationFile, request: &Request, old: Option<&str>, new: Option<&str>) -> Self {
         let name = file.path.display().to_string();
         let diff = TextDiff::from_lines(old.unwrap_or_default(), new.unwrap_or_default());
         let side = |text: Option<&str>| if text.is_some() { name.clone() } else { "/dev/null".to_owned() };
@@ -171,6 +203,7 @@ impl Change {
             changed: old != new,
             dry_run: request.dry_run,
             diff: diff.unified_diff().header(&side(old), &side(new)).to_string(),
+            service: None,
             backup: None,
             restarted: false,
             notes: Vec::new(),
@@ -179,12 +212,12 @@ impl Change {
     }
 }
 
-fn wrong(file: &DaemonFile) -> String {
+fn wrong(file: &ConfigurationFile) -> String {
     format!("{} is left as it is", file.path.display())
 }
 
 /// Without a backup, keys that are set are not ours to take away.
-fn nothing_kept(file: &DaemonFile) -> Result<String> {
+fn nothing_kept(file: &ConfigurationFile) -> Result<String> {
     let Some(text) = &file.text else { return Ok("there is no such file, and nothing to take back".to_owned()) };
     let document = Document::parse(text).with_context(|| wrong(file))?;
     let set: Vec<_> = document::KEYS.into_iter().filter(|key| document.boolean(key) == Some(false)).collect();

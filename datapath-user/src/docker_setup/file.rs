@@ -1,4 +1,4 @@
-//! `daemon.json` on disk: found behind links, kept beside itself, replaced in one step.
+//! A configuration file on disk: found behind links, kept beside itself, replaced in one step.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, Permissions};
@@ -9,14 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
-/// Where dockerd looks if nobody tells it otherwise.
-pub const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
-
 /// Ends the name of the file that holds what was there before. Empty: there was none.
 const BACKUP: &str = ".before-datapath";
 
 /// The file.
-pub struct DaemonFile {
+pub struct ConfigurationFile {
     /// Where it really is, behind symbolic links.
     pub path: PathBuf,
     /// What is in it; none: there is no such file.
@@ -24,7 +21,7 @@ pub struct DaemonFile {
     metadata: Option<Metadata>,
 }
 
-impl DaemonFile {
+impl ConfigurationFile {
     /// Finds and reads it.
     ///
     /// # Errors
@@ -34,15 +31,15 @@ impl DaemonFile {
         let path = match fs::canonicalize(&absolute) {
             Ok(path) => path,
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::missing(absolute),
-            Err(error) => bail!("{} cannot be found ({error}); correct --file", absolute.display()),
+            Err(error) => bail!("{} cannot be found: {error}", absolute.display()),
         };
         let metadata = fs::metadata(&path).with_context(|| unreadable(&path))?;
         if !metadata.is_file() {
-            bail!("{} is not a file; make it one, or name another with --file", path.display());
+            bail!("{} is not a file; make it one, or name another", path.display());
         }
         let text = fs::read(&path).with_context(|| unreadable(&path))?;
         let Ok(text) = String::from_utf8(text) else {
-            bail!("{} is not JSON (it is not UTF-8); correct it, dockerd cannot read it either", path.display());
+            bail!("{} is not UTF-8; correct it, whose it is cannot read it either", path.display());
         };
         Ok(Self { path, text: Some(text), metadata: Some(metadata) })
     }
@@ -125,7 +122,7 @@ impl DaemonFile {
         match fs::create_dir(self.folder()) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 let folder = self.folder().display();
-                bail!("{folder} cannot be made ({error}); make it, or name another file with --file")
+                bail!("{folder} cannot be made ({error}); make it, or name another file")
             }
             _ => Ok(()),
         }

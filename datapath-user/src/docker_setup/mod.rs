@@ -1,7 +1,8 @@
 //! A dockerd of this host, told to leave packets to the datapath, and told to do it itself again.
 //!
 //! dockerd is told by `daemon.json` alone (`document`, `file`). Everything else here looks: at dockerd (`dockerd`,
-//! `processes`), at what it has left in packet filters (`rules`), at our daemon (`serving`).
+//! `processes`), at what it has left in packet filters (`rules`), at our daemon (`serving`), which is told
+//! in its own configuration (`service`).
 
 mod change;
 mod dockerd;
@@ -12,12 +13,14 @@ mod processes;
 mod refusals;
 mod restart;
 mod rules;
+mod service;
 mod serving;
 mod status;
 
 use std::path::Path;
 
 pub use change::{Change, Request, disable, enable};
+pub use service::ServiceChange;
 pub use status::{Daemon, Status, status};
 
 use crate::doctor::{Finding, Level, finding};

@@ -9,7 +9,8 @@ use super::change::{Change, Request, Scene};
 use super::dockerd::Dockerd;
 use super::{rules, status};
 
-fn systemd_runs() -> bool {
+/// Whether systemd is the init of this host.
+pub(super) fn systemd_runs() -> bool {
     // sd_booted(3)
     Path::new("/run/systemd/system").is_dir()
 }

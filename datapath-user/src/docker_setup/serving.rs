@@ -6,7 +6,7 @@ use super::processes::{self, Process};
 use crate::config;
 
 /// What to do so that it does.
-pub const REMEDY: &str = "set `docker = true` in /etc/datapath/config.toml and `systemctl restart datapath`, or start `datapath daemon --docker`";
+pub const REMEDY: &str = "start the datapath's service (`systemctl start datapath`) and `datapath docker enable`, or start `datapath daemon --docker`";
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,32 +13,54 @@ use crate::kernel::netlink::{Link, UplinkInterface};
 use crate::model::{Endpoint, Network};
 use crate::plan::Devices;
 
-impl Engine {
-    /// Looks at the host and follows what has changed. `thorough`: also what no message tells of. Returns the endpoints
-    /// that have vanished.
-    ///
-    /// # Errors
-    /// When the host cannot be read, or refuses; it is tried again with the next change or a few seconds later.
-    pub async fn resync(&mut self, thorough: bool) -> Result<Vec<Endpoint>, Failure> {
-        let view = View::read(&self.kernel.netlink).await?;
-        self.host = view.host();
-        let mut vanished = self.forget_vanished(&view).await?;
-        match self.follow_docker(&view).await {
-            Ok(left) => vanished.extend(left),
-            // The rest is followed all the same.
-            Err(failure) => tracing::warn!("dockerd could not be followed, it is tried again: {failure}"),
+/// What a look at the host has brought.
+#[derive(Debug, Default)]
+pub struct Resynced {
+    /// Endpoints that have gone.
+    pub gone: Vec<Endpoint>,
+    /// What could not be followed.
+    pub failures: Vec<Failure>,
+}
+
+impl Resynced {
+    fn note(&mut self, result: Result<(), impl Into<Failure>>) {
+        self.failures.extend(result.err().map(Into::into));
+    }
+
+    fn note_gone(&mut self, result: Result<Vec<Endpoint>, Failure>) {
+        match result {
+            Ok(gone) => self.gone.extend(gone),
+            Err(failure) => self.failures.push(failure),
         }
-        self.restore_gateways(&view).await?;
-        self.follow_addresses(&view).await?;
-        self.follow_uplinks(&view)?;
+    }
+}
+
+impl Engine {
+    /// Looks at the host and follows what has changed. `thorough`: also what no message tells of. What fails keeps nothing
+    /// else from being followed, and is tried again with the next change or a few seconds later.
+    pub async fn resync(&mut self, thorough: bool) -> Resynced {
+        let mut resynced = Resynced::default();
+        let view = match View::read(&self.kernel.netlink).await {
+            Ok(view) => view,
+            Err(error) => {
+                resynced.failures.push(error.into());
+                return resynced;
+            }
+        };
+        self.host = view.host();
+        resynced.note_gone(self.forget_vanished(&view).await);
+        resynced.note_gone(self.follow_docker(&view).await);
+        resynced.note(self.restore_gateways(&view).await);
+        resynced.note(self.follow_addresses(&view).await);
+        resynced.note(self.follow_uplinks(&view));
         if thorough {
-            self.kernel.datapath.sweep_links()?;
-            self.restore_programs(&view).await?;
+            resynced.note(self.kernel.datapath.sweep_links().map(drop));
+            resynced.note(self.restore_programs(&view).await);
             for taken in self.actual.reservations.hold_what_is_free(&self.state.model) {
                 tracing::debug!("a published port is not held: {taken}");
             }
         }
-        Ok(vanished)
+        resynced
     }
 
     /// Reads what the model must respect of the host.

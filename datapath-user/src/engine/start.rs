@@ -85,7 +85,9 @@ impl Engine {
         problems.iter().for_each(|problem| tracing::warn!("{problem:#}"));
         self.update_reserved_ports()?;
         self.kernel.datapath.attach(Program::FromLoopback, loopback)?;
-        self.resync(true).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
+        for failure in self.resync(true).await.failures {
+            tracing::warn!("the host could not be followed, it is tried again: {failure}");
+        }
         self.release_strangers(&View::read(&self.kernel.netlink).await?).await?;
         self.readers.publish(self.take_snapshot());
         Ok(())

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -24,14 +24,14 @@ pub struct Fence {
     pub subnets: BTreeSet<IpNet>,
 }
 
-/// How exactly a fence is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How exactly a fence is drawn, with the rules as nftables lists them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drawn {
     /// By bridge: nothing passes.
-    ByBridge,
+    ByBridge(String),
     /// By subnet, as the kernel lacks CONFIG_NFT_BRIDGE_META: where containers have other MAC addresses than Docker's, other
     /// protocols than IP and ARP are not fenced.
-    BySubnet,
+    BySubnet(String),
     /// There is nothing to fence.
     Not,
 }
@@ -50,12 +50,20 @@ pub async fn draw(fence: &Fence) -> Result<Drawn> {
         remove().await?;
         return Ok(Drawn::Not);
     }
-    if nft(&ruleset(&rules_by_bridge(&fence.bridges))).await?.is_none() {
-        return Ok(Drawn::ByBridge);
+    if load(&ruleset(&rules_by_bridge(&fence.bridges))).await?.is_ok() {
+        return Ok(Drawn::ByBridge(list().await?));
     }
-    match nft(&ruleset(&rules_by_subnet(&fence.subnets))).await? {
-        None => Ok(Drawn::BySubnet),
-        Some(refusal) => bail!("nft refuses the fence around Docker's bridges: {refusal}"),
+    match load(&ruleset(&rules_by_subnet(&fence.subnets))).await? {
+        Ok(()) => Ok(Drawn::BySubnet(list().await?)),
+        Err(refusal) => bail!("nft refuses the fence around Docker's bridges: {refusal}"),
+    }
+}
+
+/// Whether it stands as it was drawn. Where that cannot be seen, it counts as if not: then it is drawn again.
+pub async fn stands(drawn: &Drawn) -> bool {
+    match drawn {
+        Drawn::ByBridge(rules) | Drawn::BySubnet(rules) => list().await.is_ok_and(|listed| listed == *rules),
+        Drawn::Not => true,
     }
 }
 
@@ -67,9 +75,9 @@ pub async fn remove() -> Result<()> {
     if which_nft().is_none() {
         return Ok(());
     }
-    match nft(&format!("add table {TABLE}\ndelete table {TABLE}\n")).await? {
-        None => Ok(()),
-        Some(refusal) => bail!("nft does not remove the fence around Docker's bridges: {refusal}"),
+    match load(&format!("add table {TABLE}\ndelete table {TABLE}\n")).await? {
+        Ok(()) => Ok(()),
+        Err(refusal) => bail!("nft does not remove the fence around Docker's bridges: {refusal}"),
     }
 }
 
@@ -128,24 +136,37 @@ fn which_nft() -> Option<std::path::PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join("nft")).find(|file| file.is_file())
 }
 
-/// Has `nft` read `script`; what it says against it, if it refuses.
-async fn nft(script: &str) -> Result<Option<String>> {
+/// Has `nft` read `script`; the inner error is what the kernel or `nft` says against it.
+async fn load(script: &str) -> Result<Result<(), String>> {
+    Ok(nft(&["-f", "-"], script).await?.map(drop))
+}
+
+/// The table as `nft` lists it, without counts.
+async fn list() -> Result<String> {
+    let arguments: Vec<_> = ["--stateless", "list", "table"].into_iter().chain(TABLE.split(' ')).collect();
+    nft(&arguments, "")
+        .await?
+        .map_err(|refusal| anyhow!("nft does not list the fence around Docker's bridges: {refusal}"))
+}
+
+async fn nft(arguments: &[&str], input: &str) -> Result<Result<String, String>> {
     let mut child = Command::new("nft")
-        .args(["-f", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .context("nft cannot be run; install the package nftables")?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(script.as_bytes()).await.context("nft does not read")?;
+        stdin.write_all(input.as_bytes()).await.context("nft does not read")?;
     }
     let output = timeout(PATIENCE, child.wait_with_output()).await.context("nft does not end")??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
-        return Ok(None);
+        return Ok(Ok(text(&output.stdout)));
     }
-    Ok(Some(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("without a reason").to_owned()))
+    Ok(Err(text(&output.stderr).lines().next().unwrap_or("without a reason").to_owned()))
 }
 
 #[cfg(test)]
@@ -167,7 +188,12 @@ mod tests {
             let subnets = ["10.1.0.0/24", "fd00:1::/64"].map(|text| text.parse().expect("a subnet"));
             let fence = Fence { bridges: ["docker0".to_owned()].into(), subnets: subnets.into() };
             for _ in 0..2 {
-                assert_ne!(draw(&fence).await.expect("drawn"), Drawn::Not);
+                let drawn = draw(&fence).await.expect("drawn");
+                assert_ne!(drawn, Drawn::Not);
+                assert!(stands(&drawn).await);
+                let flush = load(&format!("flush table {TABLE}\n")).await.expect("nft runs");
+                flush.expect("somebody may flush it");
+                assert!(!stands(&drawn).await, "nothing is in it");
             }
             remove().await.expect("removed");
             remove().await.expect("there is none");

@@ -81,8 +81,8 @@ pub struct Bridges {
 pub struct Unfollowed {
     /// Why not, each naming container or network, cause and remedy.
     pub problems: BTreeSet<String>,
-    /// Bridges or interfaces have not appeared yet.
-    pub waiting: bool,
+    /// What has not appeared yet. dockerd names things before it makes them, so this is only wrong where it lasts.
+    pub waiting: BTreeSet<String>,
 }
 
 impl Model {
@@ -102,7 +102,10 @@ impl Model {
         for network in &inventory.networks {
             match devices.bridges.get(&network.bridge) {
                 Some(bridge) => unfollowed.note(self.follow_network(network, bridge, host))?,
-                None => unfollowed.waiting = true,
+                None => unfollowed.wait(format!(
+                    "Docker's network {:?} is closed: there is no bridge {}; `docker network inspect` it, or remove it",
+                    network.name, network.bridge
+                )),
             }
         }
         self.forget_docker_endpoints(inventory, devices)?;
@@ -110,7 +113,14 @@ impl Model {
             let Some(network) = self.docker_network(&endpoint.network).cloned() else { continue };
             match self.port_of(endpoint, &network, devices) {
                 Some(port) => unfollowed.note(self.follow_endpoint(endpoint, &network, port, now))?,
-                None => unfollowed.waiting = true,
+                None => unfollowed.wait(format!(
+                    "container {:?} on Docker's network {} is closed: it is not known which port of {} is its ({}); \
+                     restart the container",
+                    endpoint.name,
+                    network.name,
+                    network.device(),
+                    endpoint.mac
+                )),
             }
         }
         for port in self.unknown_ports(inventory) {
@@ -432,6 +442,10 @@ impl Unfollowed {
             }
             other => other,
         }
+    }
+
+    fn wait(&mut self, what: String) {
+        self.waiting.insert(what);
     }
 }
 

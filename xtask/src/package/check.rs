@@ -14,8 +14,8 @@ use crate::shell::{self, say};
 /// The Debian that the project names as the oldest.
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
-/// What the smallest Debian lacks: a network's tools, and the systemd that reads the unit.
-const PACKAGES: &str = "systemd,init-system-helpers,iproute2,nftables";
+/// What the smallest Debian lacks: a network's tools, the systemd that reads the unit, Docker, and what runs in a container.
+const PACKAGES: &str = "systemd,init-system-helpers,iproute2,nftables,docker.io,busybox-static,procps";
 
 /// Seconds, on an idle machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -83,7 +83,8 @@ fn remove_groups(path: &Path) -> std::io::Result<()> {
 
 /// The archive of a clean Debian; made once, which takes a minute.
 fn clean_root() -> Result<PathBuf> {
-    let archive = super::folder().join(format!("{SUITE}.tar"));
+    // By its packages: one of an earlier list is another one.
+    let archive = super::folder().join(format!("{SUITE}+{}.tar", PACKAGES.replace(',', "+")));
     if archive.exists() {
         return Ok(archive);
     }

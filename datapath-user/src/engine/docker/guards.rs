@@ -21,15 +21,14 @@ pub struct Guards {
     ports: BTreeMap<u32, GuardedPort>,
     /// Bridges that are not taken over, and why.
     refused: BTreeMap<String, String>,
-    /// The fence as it stands.
-    fence: Option<Fence>,
-    drawn: Option<Drawn>,
+    /// The fence as it stands, how exactly it is drawn, and when that was seen last.
+    fence: Option<(Fence, Drawn, Instant)>,
     /// When drawing it failed last, and how.
     undrawn: Option<(Instant, String)>,
 }
 
-/// How soon drawing the fence is tried again.
-const FENCE_RETRY: Duration = Duration::from_secs(5);
+/// How soon drawing the fence is tried again, and how often it is looked after: `nft flush ruleset` takes it along.
+const FENCE_PERIOD: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct GuardedPort {
@@ -92,21 +91,21 @@ impl Guards {
     /// Puts up the fence, where it is not as it should be.
     pub async fn draw_fence(&mut self, names: &BTreeSet<String>, subnets: BTreeSet<IpNet>) {
         let wanted = Fence { bridges: names.clone(), subnets };
-        let failed_just_now = self.undrawn.as_ref().is_some_and(|(when, _)| when.elapsed() < FENCE_RETRY);
-        if self.fence.as_ref() == Some(&wanted) || failed_just_now {
+        if self.undrawn.as_ref().is_some_and(|(when, _)| when.elapsed() < FENCE_PERIOD) || self.is_fenced(&wanted).await
+        {
             return;
         }
         match fence::draw(&wanted).await {
             Ok(drawn) => {
-                if drawn == Drawn::BySubnet && self.drawn != Some(drawn) {
+                let before = self.fence.as_ref().map(|(_, drawn, _)| drawn);
+                if matches!(drawn, Drawn::BySubnet(_)) && !matches!(before, Some(Drawn::BySubnet(_))) {
                     tracing::warn!(
                         "this kernel's nftables cannot tell bridges apart (CONFIG_NFT_BRIDGE_META): containers that \
                          start while the daemon is stopped are fenced off from each other by subnet, for IP and ARP only"
                     );
                 }
                 self.undrawn = None;
-                self.drawn = Some(drawn);
-                self.fence = Some(wanted);
+                self.fence = Some((wanted, drawn, Instant::now()));
             }
             Err(error) => {
                 let cause = format!("{error:#}");
@@ -118,6 +117,22 @@ impl Guards {
                 self.undrawn = Some((Instant::now(), cause));
             }
         }
+    }
+
+    /// Whether this fence stands, as far as was seen within the period.
+    async fn is_fenced(&mut self, wanted: &Fence) -> bool {
+        let Some((fence, drawn, seen)) = &mut self.fence else { return false };
+        if fence != wanted {
+            return false;
+        }
+        if seen.elapsed() >= FENCE_PERIOD {
+            if !fence::stands(drawn).await {
+                tracing::warn!("the fence around Docker's bridges was changed by somebody else: drawn again");
+                return false;
+            }
+            *seen = Instant::now();
+        }
+        true
     }
 
     fn follow_bridges(&mut self, kernel: &Kernel, view: &View, names: &BTreeSet<String>) {

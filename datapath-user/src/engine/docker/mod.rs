@@ -2,9 +2,9 @@
 
 mod guards;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -29,16 +29,21 @@ pub struct Docker {
     followed: Option<(Arc<Inventory>, Bridges, usize)>,
     /// What cannot be followed, as it was last logged.
     problems: BTreeSet<String>,
-    /// A device that dockerd named has not appeared yet.
-    waiting: bool,
+    /// What has not appeared yet, since when.
+    waiting: BTreeMap<String, Instant>,
+    /// Following failed half-way.
+    unfinished: bool,
 }
+
+/// How long what dockerd names may take to appear before that is a problem to report.
+const APPEARS: Duration = Duration::from_secs(5);
 
 impl Docker {
     /// Follows what comes by `inventory`; `status` tells how it stands with dockerd.
     #[must_use]
     pub fn new(inventory: InventoryReceiver, status: watch::Receiver<docker::Status>) -> Self {
         let (guards, problems) = (Guards::default(), BTreeSet::new());
-        Self { inventory, status, guards, followed: None, problems, waiting: false }
+        Self { inventory, status, guards, followed: None, problems, waiting: BTreeMap::new(), unfinished: false }
     }
 
     /// What dockerd has, as it changes.
@@ -101,6 +106,17 @@ impl Docker {
         self.guards.follow(kernel, view, &names, expected).await
     }
 
+    /// Keeps since when each of these is waited for. Returns those that should have appeared by now.
+    fn wait_for(&mut self, waiting: BTreeSet<String>) -> Vec<String> {
+        self.waiting.retain(|what, _| waiting.contains(what));
+        let now = Instant::now();
+        for what in waiting {
+            self.waiting.entry(what).or_insert(now);
+        }
+        let late = self.waiting.iter().filter(|(_, since)| since.elapsed() >= APPEARS);
+        late.map(|(what, _)| what.clone()).collect()
+    }
+
     /// Logs what is new among the problems; whether they have changed.
     fn report(&mut self, problems: BTreeSet<String>) -> bool {
         for problem in problems.difference(&self.problems) {
@@ -126,7 +142,7 @@ impl Engine {
     /// Whether a device that dockerd named has not appeared yet.
     #[must_use]
     pub fn waits_for_docker(&self) -> bool {
-        self.docker.as_ref().is_some_and(|docker| docker.waiting)
+        self.docker.as_ref().is_some_and(|docker| docker.unfinished || !docker.waiting.is_empty())
     }
 
     /// Follows dockerd. Returns the endpoints that have gone.
@@ -143,22 +159,22 @@ impl Engine {
             return Ok(Vec::new());
         }
         // Until all is done, and again should it fail.
-        docker.waiting = true;
+        docker.unfinished = true;
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let mut next = self.state.model.clone();
         let unfollowed = next.follow_docker(&inventory, &bridges, &self.host, &now)?;
         let complete = unfollowed.problems.is_empty();
-        let refused = docker.guards.refused().cloned();
-        if docker.report(unfollowed.problems.into_iter().chain(refused).collect()) {
+        let mut problems = unfollowed.problems;
+        problems.extend(docker.wait_for(unfollowed.waiting));
+        problems.extend(docker.guards.refused().cloned());
+        if docker.report(problems) {
             self.readers.publish(self.take_snapshot());
         }
         let gone = self.become_docker(next).await?;
         let size = self.state.model.docker_size();
         let Some(docker) = &mut self.docker else { return Ok(gone) };
-        docker.waiting = unfollowed.waiting;
-        if complete {
-            docker.followed = Some((inventory, bridges, size));
-        }
+        docker.unfinished = false;
+        docker.followed = (complete && docker.waiting.is_empty()).then_some((inventory, bridges, size));
         Ok(gone)
     }
 

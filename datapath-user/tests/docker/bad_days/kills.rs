@@ -2,16 +2,20 @@
 
 use std::net::IpAddr;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::Lan;
 use lab::docker::{DockerContainer, DockerdOptions, Rules};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::watch::Watch;
 use super::{LOOPBACK, both, converge, docker, fail, live_restore, reach, serve, start};
 use crate::scene::Scene;
 
 const MOMENT: Duration = Duration::from_millis(300);
+/// It is looked after every five seconds, at the daemon's next look at the host.
+const FENCED: Duration = Duration::from_secs(12);
 
 #[test]
 fn our_daemon_killed_and_containers_started_meanwhile() {
@@ -20,6 +24,7 @@ fn our_daemon_killed_and_containers_started_meanwhile() {
     let (web, sibling) = (serve(&scene, "web", "-p 8080:80 -p 8080:80/udp"), serve(&scene, "sibling", ""));
     converge(&scene);
     let host = scene.datapath().expect("the datapath");
+    flush_nftables(&scene);
     let watch = Watch::start(&scene, &web, &sibling);
     sleep(MOMENT);
     host.kill_daemon().expect("kills");
@@ -47,6 +52,18 @@ fn our_daemon_killed_and_containers_started_meanwhile() {
     reach(&one.namespace, &two.addresses("known"), 80, "two");
     fail(&one.namespace, &web.addresses("bridge"), 80);
     watch.assert_zero_loss(&scene);
+}
+
+/// Somebody flushes all of nftables; the fence comes back by itself.
+fn flush_nftables(scene: &Scene) {
+    let nft = |words: [&str; 2]| scene.namespace().run("nft", words).expect("nft");
+    assert!(nft(["list", "tables"]).contains("bridge datapath"), "there is a fence");
+    nft(["flush", "ruleset"]);
+    let end = Instant::now() + FENCED;
+    while !nft(["list", "tables"]).contains("bridge datapath") {
+        assert!(Instant::now() < end, "no fence {FENCED:?} later");
+        sleep(MOMENT);
+    }
 }
 
 #[test]
@@ -139,7 +156,7 @@ fn both_killed_and_back_in_either_order() {
         scene.dockerd.kill().expect("kills");
         sleep(MOMENT);
         // A container ends while nobody is there to notice.
-        lab::run("kill", ["-9", &doomed.pid.to_string()]).expect("kills");
+        kill(Pid::from_raw(doomed.pid.try_into().expect("a pid")), Signal::SIGKILL).expect("kills");
         drop(doomed);
         if dockerd_first {
             scene.dockerd.start_again().expect("starts again");
