@@ -16,7 +16,7 @@ step() {
 # Every file, but for what dpkg and systemd themselves keep, and what this check is.
 files() {
     find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \) -prune -o -print |
-        grep -v -e '^/var/lib/dpkg' -e '^/var/lib/systemd' -e '^/var/log' -e '^/var/cache' -e '^/var/lib/\(docker\|containerd\)' -e '^/\(etc/docker\|opt\)' -e '^/[a-z]*\.\(log\|sh\|deb\)$' | sort
+        grep -v -e '^/var/lib/dpkg' -e '^/var/lib/systemd' -e '^/var/log' -e '^/var/cache' -e '^/var/lib/\(docker\|containerd\)' -e '^/\(etc/docker\|etc/cni\|opt\)' -e '^/[a-z]*\.\(log\|sh\|deb\)$' | sort
 }
 
 property() {
@@ -82,7 +82,7 @@ cp /usr/bin/busybox /tmp/image/bin/
 tar -C /tmp/image -cf /tmp/image.tar .
 systemctl start docker || fail "no dockerd: $(tail -n 20 /docker.log)"
 docker import /tmp/image.tar busybox >/dev/null
-docker run --detach --restart always --name web --publish 8080:80 busybox \
+docker run --detach --restart always --name site --publish 8080:80 busybox \
     /bin/busybox httpd -f -p 80 >/dev/null || fail "docker runs nothing: $(tail -n 20 /docker.log)"
 answers() {
     for _ in $(seq 100); do
@@ -108,7 +108,9 @@ datapath docker enable --restart >/tmp/enable.log 2>&1 || fail "$(cat /tmp/enabl
 answers 127.0.0.1 8080 || fail "nothing answers: $(datapath port ls; datapath docker status)"
 ! pgrep -x docker-proxy >/dev/null || fail "docker-proxy runs"
 [ -z "$(rules)" ] || fail "rules are left: $(rules)"
-datapath port ls | grep -q web || fail "the datapath does not publish it: $(datapath port ls)"
+datapath port ls | grep -q site || fail "the datapath does not publish it: $(datapath port ls)"
+# Whose it is nobody can know: it is left to the user, with a line to enter.
+iptables-nft -P FORWARD ACCEPT
 ! datapath docker status | grep -e ERROR -e WARNING || fail "$(datapath docker status)"
 datapath docker enable --restart | grep -q restarted && fail "a second time does something" || true
 
@@ -123,7 +125,7 @@ cmp -s /tmp/config.toml /etc/datapath/config.toml && [ ! -e /etc/docker/daemon.j
 answers 127.0.0.1 8080 || fail "what stock dockerd publishes does not answer"
 pgrep -x docker-proxy >/dev/null && rules | grep -q DOCKER || fail "dockerd is not what it was"
 ! datapath network ls | grep -q bridge || fail "the datapath still serves Docker's networks: $(datapath network ls)"
-docker rm --force web >/dev/null
+docker rm --force site >/dev/null
 docker image rm busybox >/dev/null
 systemctl stop docker.socket docker containerd
 
