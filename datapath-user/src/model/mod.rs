@@ -6,6 +6,7 @@
 mod allocate;
 mod counters;
 mod docker;
+mod docker_ports;
 #[cfg(test)]
 mod docker_tests;
 mod endpoint;
