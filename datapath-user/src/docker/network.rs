@@ -17,6 +17,14 @@ const MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 const MTU: &str = "com.docker.network.driver.mtu";
 
+/// Options of Docker 27 and later that the datapath has nothing for, and what it does instead.
+const NOT_FOLLOWED: [(&str, &str); 4] = [
+    ("com.docker.network.host_ipv4", "what leaves is masqueraded as the uplink's own address"),
+    ("com.docker.network.host_ipv6", "what leaves is masqueraded as the uplink's own address"),
+    ("com.docker.network.bridge.trusted_host_interfaces", "other hosts reach containers by published ports only"),
+    ("com.docker.network.bridge.inhibit_ipv4", "the host is the gateway all the same"),
+];
+
 /// MTU of networks without the option for it, and of those where it is 0.
 const DEFAULT_MTU: u32 = 1_500;
 
@@ -68,6 +76,10 @@ fn network(id: String, from: &NetworkInspect, causes: &mut Vec<String>) -> Docke
     let default_bridge = boolean(options, DEFAULT_BRIDGE, false, causes);
     let (mode, isolated_ipv4) = mode(options, MODE_IPV4, causes);
     let (mode_ipv6, isolated_ipv6) = self::mode(options, MODE_IPV6, causes);
+    let set = |name| options.get(name).filter(|value| !value.is_empty() && *value != "false");
+    for (name, value, instead) in NOT_FOLLOWED.iter().filter_map(|(name, instead)| Some((name, set(*name)?, instead))) {
+        causes.push(format!("{name} is {value:?}, which is not followed: {instead}"));
+    }
     let subnets = subnets(from, causes);
     let isolated = |subnet: &IpNet| if subnet.network().is_ipv4() { isolated_ipv4 } else { isolated_ipv6 };
     DockerNetwork {

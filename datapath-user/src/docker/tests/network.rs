@@ -117,6 +117,11 @@ fn options() {
     assert_eq!(with_options(&format!(r#"{{"{MTU}":"0"}}"#)).0.mtu, 1500);
     assert_eq!(with_options(&format!(r#"{{"{MTU}":"9000"}}"#)).0.mtu, 9000);
     assert_eq!(with_options(&format!(r#"{{"{DEFAULT_BRIDGE}":"true"}}"#)).0.bridge, "docker0");
+    let unfollowed = |value: &str| {
+        let options: Vec<_> = NOT_FOLLOWED.iter().map(|(name, _)| format!(r#""{name}":"{value}""#)).collect();
+        with_options(&format!("{{{}}}", options.join(","))).1.len()
+    };
+    assert_eq!((unfollowed("192.0.2.7"), unfollowed("")), (NOT_FOLLOWED.len(), 0), "each is named");
 }
 
 #[test]
