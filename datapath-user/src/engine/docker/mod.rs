@@ -1,5 +1,6 @@
 //! Following dockerd: what it has becomes part of the state, as far as its devices are there.
 
+mod announce;
 mod guards;
 
 use std::collections::BTreeSet;
@@ -174,6 +175,7 @@ impl Engine {
         let gone: Vec<_> = model.endpoints.values().filter(|e| !known(&next, e)).cloned().collect();
         let come: Vec<_> = next.endpoints.values().filter(|e| !known(model, e)).cloned().collect();
         self.change(next, &Namespaces::default()).await?;
+        self.announce(&come);
         self.purge_flows(gone.clone()).await;
         for endpoint in &gone {
             tracing::info!(endpoint = endpoint.name, network = endpoint.network, "container left");
