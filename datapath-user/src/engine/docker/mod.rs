@@ -13,6 +13,7 @@ use super::host::View;
 use super::{Engine, Failure};
 use crate::apply::{Kernel, Namespaces};
 use crate::docker;
+use crate::kernel::fence::{FUTURE_BRIDGES, Fence};
 use crate::kernel::netlink::Link;
 use crate::model::{Bridges, Endpoint, Inventory, Model};
 use guards::Guards;
@@ -91,7 +92,9 @@ impl Docker {
             }
         }
         self.guards.refuse(view, &mut names);
-        self.guards.draw_fence(&names, subnets).await;
+        let others = view.links.iter().filter(|link| is_bridge(link) && link.name.starts_with(FUTURE_BRIDGES));
+        let others = others.map(|link| link.name.clone()).filter(|name| !names.contains(name)).collect();
+        self.guards.draw_fence(Fence { bridges: names.clone(), others, subnets }).await;
         let expected = |bridge: &str, mac| match inventory {
             Some(inventory) => {
                 let on_bridge = inventory.networks.iter().filter(|network| network.bridge == bridge);
