@@ -2,8 +2,10 @@
 //! would take in or give out is dropped. Our programs do that for its ports, before the bridge; so what gets there comes
 //! from, or goes to, a port that has none, because dockerd made it while no daemon was there.
 //!
-//! A bridge that dockerd makes meanwhile has no name in the fence yet. Its containers are known by their MAC addresses,
-//! which before Docker 28 all begin with 02:42 (moby: libnetwork/netutils, GenerateMACFromIP).
+//! A bridge that dockerd makes meanwhile has no name in the fence yet. Unless the user names it, its name is `br-` and 12
+//! hexadecimal digits. nftables can only ask for the `br-`: so the bridges of others with such names are taken out one by
+//! one, and of a bridge that others make meanwhile, only veths are taken for dockerd's. Before Docker 28, containers are
+//! known by their MAC addresses too, which begin with 02:42 (moby: libnetwork/netutils, GenerateMACFromIP).
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -20,6 +22,8 @@ use tokio::time::timeout;
 pub struct Fence {
     /// Names of the bridges.
     pub bridges: BTreeSet<String>,
+    /// Bridges of others, which could be taken for some that dockerd makes.
+    pub others: BTreeSet<String>,
     /// Their subnets, for kernels whose nftables cannot tell bridges apart.
     pub subnets: BTreeSet<IpNet>,
 }
@@ -50,7 +54,7 @@ pub async fn draw(fence: &Fence) -> Result<Drawn> {
         remove().await?;
         return Ok(Drawn::Not);
     }
-    if load(&ruleset(&rules_by_bridge(&fence.bridges))).await?.is_ok() {
+    if load(&ruleset(&rules_by_bridge(fence))).await?.is_ok() {
         return Ok(Drawn::ByBridge(list().await?));
     }
     match load(&ruleset(&rules_by_subnet(&fence.subnets))).await? {
@@ -84,6 +88,8 @@ pub async fn remove() -> Result<()> {
 /// Matches of what comes in, and of what goes out.
 type Matches = (Vec<String>, Vec<String>);
 
+/// What the names of bridges begin with that dockerd makes without being told a name.
+pub const FUTURE_BRIDGES: &str = "br-";
 /// The first bytes of the MAC addresses that dockerd makes of IPv4 addresses.
 const DOCKER_MAC: &str = "& ff:ff:00:00:00:00 == 02:42:00:00:00:00";
 
@@ -103,9 +109,19 @@ fn ruleset((incoming, outgoing): &Matches) -> String {
     )
 }
 
-fn rules_by_bridge(bridges: &BTreeSet<String>) -> Matches {
-    let names = quoted(bridges);
-    (vec![format!("meta ibrname {{ {names} }}")], vec![format!("meta obrname {{ {names} }}")])
+fn rules_by_bridge(fence: &Fence) -> Matches {
+    let names = quoted(&fence.bridges);
+    let matches = |name: &str, kind: &str| {
+        let mut matches = vec![format!("meta {name} {{ {names} }}")];
+        let future = format!("meta {kind} \"veth\" meta {name} \"{FUTURE_BRIDGES}*\"");
+        if fence.others.is_empty() {
+            matches.push(future);
+        } else if fence.others.iter().all(|name| is_quotable(name)) {
+            matches.push(format!("{future} meta {name} != {{ {} }}", quoted(&fence.others)));
+        }
+        matches
+    };
+    (matches("ibrname", "iifkind"), matches("obrname", "oifkind"))
 }
 
 fn rules_by_subnet(subnets: &BTreeSet<IpNet>) -> Matches {
@@ -183,10 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn bridges_of_others_are_named() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let incoming = |others: &[&str]| {
+            let fence = Fence { bridges: set(&["docker0"]), others: set(others), ..Fence::default() };
+            rules_by_bridge(&fence).0
+        };
+        let docker = r#"meta ibrname { "docker0" }"#;
+        assert_eq!(incoming(&[]), [docker, r#"meta iifkind "veth" meta ibrname "br-*""#]);
+        let others = r#"meta iifkind "veth" meta ibrname "br-*" meta ibrname != { "br-lan", "br-wan" }"#;
+        assert_eq!(incoming(&["br-lan", "br-wan"]), [docker, others]);
+        assert_eq!(incoming(&["br-lan", "br-*"]), [docker], "one that cannot be named is not cut off");
+    }
+
+    #[test]
     fn the_kernel_takes_the_rules() {
         scratch::in_namespace_async(async || {
             let subnets = ["10.1.0.0/24", "fd00:1::/64"].map(|text| text.parse().expect("a subnet"));
-            let fence = Fence { bridges: ["docker0".to_owned()].into(), subnets: subnets.into() };
+            let others = ["br-lan".to_owned()].into();
+            let fence = Fence { bridges: ["docker0".to_owned()].into(), others, subnets: subnets.into() };
             for _ in 0..2 {
                 let drawn = draw(&fence).await.expect("drawn");
                 assert_ne!(drawn, Drawn::Not);

@@ -6,6 +6,7 @@
 //! - [`tables`]: typed access to every map; [`flows`] and [`events`] for the two that are read in other ways.
 //! - [`netlink`], [`netns`], [`sysctl`], [`reservation`], [`probes`]: what else of the kernel the daemon needs.
 
+pub mod announcement;
 pub mod bpf;
 pub mod cleanup;
 pub mod clsact;

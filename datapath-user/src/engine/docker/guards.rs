@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
 use crate::apply::{Kernel, guard_bridge, guard_port, release_bridge, release_port};
 use crate::engine::host::View;
 use crate::kernel::fence::{self, Drawn, Fence};
@@ -89,8 +87,7 @@ impl Guards {
     }
 
     /// Puts up the fence, where it is not as it should be.
-    pub async fn draw_fence(&mut self, names: &BTreeSet<String>, subnets: BTreeSet<IpNet>) {
-        let wanted = Fence { bridges: names.clone(), subnets };
+    pub async fn draw_fence(&mut self, wanted: Fence) {
         if self.undrawn.as_ref().is_some_and(|(when, _)| when.elapsed() < FENCE_PERIOD) || self.is_fenced(&wanted).await
         {
             return;

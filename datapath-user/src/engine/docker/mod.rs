@@ -1,5 +1,6 @@
 //! Following dockerd: what it has becomes part of the state, as far as its devices are there.
 
+mod announce;
 mod guards;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use super::host::View;
 use super::{Engine, Failure};
 use crate::apply::{Kernel, Namespaces};
 use crate::docker;
+use crate::kernel::fence::{FUTURE_BRIDGES, Fence};
 use crate::kernel::netlink::Link;
 use crate::model::{Bridges, Endpoint, Inventory, Model};
 use guards::Guards;
@@ -95,7 +97,9 @@ impl Docker {
             }
         }
         self.guards.refuse(view, &mut names);
-        self.guards.draw_fence(&names, subnets).await;
+        let others = view.links.iter().filter(|link| is_bridge(link) && link.name.starts_with(FUTURE_BRIDGES));
+        let others = others.map(|link| link.name.clone()).filter(|name| !names.contains(name)).collect();
+        self.guards.draw_fence(Fence { bridges: names.clone(), others, subnets }).await;
         let expected = |bridge: &str, mac| match inventory {
             Some(inventory) => {
                 let on_bridge = inventory.networks.iter().filter(|network| network.bridge == bridge);
@@ -190,6 +194,7 @@ impl Engine {
         let gone: Vec<_> = model.endpoints.values().filter(|e| !known(&next, e)).cloned().collect();
         let come: Vec<_> = next.endpoints.values().filter(|e| !known(model, e)).cloned().collect();
         self.change(next, &Namespaces::default()).await?;
+        self.announce(&come);
         self.purge_flows(gone.clone()).await;
         for endpoint in &gone {
             tracing::info!(endpoint = endpoint.name, network = endpoint.network, "container left");
