@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use benches::docker::{self, Limits, Plan};
+use benches::docker::{self, Limits, Plan, Who};
 use clap::Parser;
 
 /// Compares `docker run` with the datapath, with stock dockerd, and with nobody in their place.
@@ -13,6 +13,9 @@ struct Arguments {
     /// The daemon's binary.
     #[arg(long)]
     datapath: PathBuf,
+    /// The hosts to compare.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Who::ALL)]
+    hosts: Vec<Who>,
     /// Published ports of each container.
     #[arg(long, value_delimiter = ',', default_values_t = [0, 32, 206])]
     ports: Vec<u16>,
@@ -43,6 +46,7 @@ fn measure() -> Result<()> {
         (arguments.ports, arguments.containers, arguments.rounds) = (vec![0, 8], vec![1, 3], 2);
     }
     let plan = Plan {
+        hosts: arguments.hosts,
         ports: arguments.ports,
         containers: arguments.containers,
         rounds: arguments.rounds,

@@ -34,7 +34,7 @@ const REST: Duration = Duration::from_millis(200);
 const ENOUGH_TO_TELL: usize = 5;
 
 /// Who makes the network of a host's containers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
 pub enum Who {
     /// dockerd, by iptables, ip6tables and docker-proxy.
     Stock,

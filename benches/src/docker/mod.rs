@@ -26,6 +26,8 @@ use crate::shuffle::Random;
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The hosts.
+    pub hosts: Vec<Who>,
     /// Published ports of each container.
     pub ports: Vec<u16>,
     /// Containers that a host has already, rising.
@@ -76,8 +78,8 @@ pub struct Figures {
 pub fn measure(datapath: &Path, plan: &Plan, tell: &(dyn Fn(String) + Sync)) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for &ports in &plan.ports {
-        tell(format!("{ports} ports: starting three hosts"));
-        let mut contenders = in_parallel(Who::ALL, |who| Contender::start(who, datapath, ports))?;
+        tell(format!("{ports} ports: starting {} hosts", plan.hosts.len()));
+        let mut contenders = in_parallel(plan.hosts.iter().copied(), |who| Contender::start(who, datapath, ports))?;
         let mut left_out: BTreeMap<Who, String> = BTreeMap::new();
         for &containers in &plan.containers {
             tell(format!("{ports} ports: {containers} containers a host"));
