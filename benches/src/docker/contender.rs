@@ -23,7 +23,7 @@ const OTHER_FILES: usize = 1_000;
 /// Of the container that is measured.
 const PROBE: &str = "probe";
 /// One attempt to reach it. dockerd listens without answering on a port that nobody translates yet.
-const ATTEMPT: Duration = Duration::from_millis(10);
+const ATTEMPT: Duration = Duration::from_millis(3);
 /// From one attempt to the next.
 const PAUSE: Duration = Duration::from_millis(1);
 /// A container that is not reached so long never will be.
