@@ -22,7 +22,7 @@ const SETTLE_WAITING: Duration = Duration::from_millis(2);
 
 /// How soon is looked again, without being told of a change, for an interface that dockerd named and that is not there
 /// yet: first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How often the host is looked at without being told of a change, and expired flows are swept.
 const PERIOD: Duration = Duration::from_secs(5);
