@@ -23,13 +23,13 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_values_t = [10, 50, 100])]
     containers: Vec<usize>,
     /// Rounds for each of these.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 21)]
     rounds: usize,
     /// Seconds that a host may take to start its containers, for each of these.
     #[arg(long, default_value_t = 240)]
     filling: u64,
     /// Seconds of measuring after which a slow host is left out of further rounds, for each of these.
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = 60)]
     measuring: u64,
     /// Few containers, ports and rounds: a check that everything runs, not a measurement.
     #[arg(long)]

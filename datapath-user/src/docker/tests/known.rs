@@ -105,6 +105,28 @@ fn ports_go_with_the_endpoint() {
 }
 
 #[test]
+fn ports_are_put_together_again_when_they_change() {
+    let mut known = captured();
+    let before = ports(&mut known);
+    let web = known.containers.iter().find(|(_, container)| container.name == "web").map(|(id, _)| id.clone());
+    let web = web.expect("web runs");
+    let mut changed = known.containers[&web].clone();
+    changed.bindings.retain(|binding| binding.host != Some(8080));
+    assert!(known.learn_container(&web, Some(changed)));
+    let expected: Vec<_> = before.iter().filter(|port| !port.contains("8080:80")).cloned().collect();
+    assert_eq!(ports(&mut known), expected);
+
+    let dual = id_of(&known, "dual");
+    let mut members = known.networks[&dual].clone();
+    members.network.gateway_mode = GatewayMode::Routed;
+    assert!(known.learn_network(&dual, Some(members)));
+    assert!(ports(&mut known).contains(&"dual 0.0.0.0 90:90/tcp".to_owned()), "IPv4 is routed now");
+
+    assert!(known.learn_container(&web, None));
+    assert!(!ports(&mut known).iter().any(|port| port.starts_with("bridge")), "it is gone");
+}
+
+#[test]
 fn what_only_the_network_knows() {
     let mut known = captured();
     let containers: Vec<_> = known.containers.keys().cloned().collect();
