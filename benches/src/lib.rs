@@ -2,13 +2,18 @@
 //!
 //! - [`verifier`]: what each program costs the kernel's verifier.
 //! - [`compare`]: the datapath beside the wire, a router, and a bridge with iptables, in pairs.
+//! - [`docker`]: `docker run` with stock dockerd, with the datapath, and with nobody in its place.
 //! - [`demo`]: the main job at work.
 //! - [`flows`]: forgetting all flows between two measurements.
+//! - [`quartiles`], [`shuffle`]: what measured numbers come to, and the order to measure in.
 //! - [`table`]: tables of text.
 
 pub mod compare;
 pub mod demo;
+pub mod docker;
 pub mod flows;
+pub mod quartiles;
+pub mod shuffle;
 pub mod table;
 pub mod verifier;
 

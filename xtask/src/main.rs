@@ -44,8 +44,8 @@ enum Command {
     Test(test::Options),
     /// Show the main job at work: who reaches whom, what is refused, and how fast.
     Demo(demo::Options),
-    /// Measure against the kernel's bridge and iptables, in pairs.
-    Bench(demo::Options),
+    /// Measure against the kernel's bridge and iptables, in pairs; with `--docker`, against stock dockerd.
+    Bench(demo::BenchOptions),
     /// Feed random input to the packet logic.
     Fuzz(fuzz::Options),
     /// Make the Debian package.

@@ -105,7 +105,7 @@ fn print(results: &Results, arguments: &Arguments) {
     println!("{}", table.markdown());
 }
 
-fn shown(ratio: Option<benches::compare::Quartiles>) -> String {
+fn shown(ratio: Option<benches::quartiles::Quartiles>) -> String {
     ratio.map_or_else(String::new, |ratio| ratio.to_string())
 }
 

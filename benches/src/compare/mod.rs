@@ -3,16 +3,15 @@
 //! All scenarios stand at once. A round runs each of them once, briefly, in shuffled order, and ratios are taken
 //! inside a round: absolute numbers move by half on a shared machine, in-round ratios by a few hundredths.
 
-mod quartiles;
 mod scenario;
-mod shuffle;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lab::load::{Placement, connect_rate, request_response};
-pub use quartiles::Quartiles;
 pub use scenario::Scenario;
+
+use crate::{quartiles::Quartiles, shuffle};
 
 /// What is measured of a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -13,14 +13,16 @@ use crate::engine::{InventoryReceiver, Readers};
 use crate::kernel::netlink::Watch;
 use crate::view::{Event, Names};
 
-/// Changes of links and addresses come in bursts: this long is waited for the rest of one.
+/// Changes of links and addresses come in bursts: this long is waited for the rest of one. With many devices, each look at
+/// them takes milliseconds, and a container that starts or ends changes them a dozen times.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The same where containers of dockerd's wait to be let in.
-const SETTLE_DOCKER: Duration = Duration::from_millis(2);
+/// The same where a container of dockerd's waits to be let in: soon its first process runs.
+const SETTLE_WAITING: Duration = Duration::from_millis(2);
 
-/// How soon is looked again for an interface that dockerd named and that is not there yet: first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// How soon is looked again, without being told of a change, for an interface that dockerd named and that is not there
+/// yet: first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How often the host is looked at without being told of a change, and expired flows are swept.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -32,7 +34,6 @@ const LOG_PERIOD: Duration = Duration::from_secs(1);
 pub async fn follow(app: App, mut watch: Watch, mut docker: Option<InventoryReceiver>) {
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let settle = if docker.is_some() { SETTLE_DOCKER } else { SETTLE };
     let (mut waiting, mut retry) = (false, RETRY.0);
     loop {
         let thorough = tokio::select! {
@@ -41,7 +42,10 @@ pub async fn follow(app: App, mut watch: Watch, mut docker: Option<InventoryRece
                     tracing::error!("changes of the host are only seen every {PERIOD:?}: {error:#}");
                     sleep(PERIOD).await;
                 }
-                sleep(settle).await;
+                tokio::select! {
+                    () = sleep(if waiting { SETTLE_WAITING } else { SETTLE }) => {}
+                    () = inventory_changed(&mut docker) => retry = RETRY.0,
+                }
                 false
             }
             () = inventory_changed(&mut docker) => {

@@ -6,14 +6,24 @@ use std::net::IpAddr;
 use super::container::Container;
 use super::gateway::ways_out;
 use super::network::{Attached, Members};
-use super::ports::published;
-use crate::model::{DockerEndpoint, DockerNetwork, Inventory};
+use super::ports::{Way, published};
+use crate::model::{DockerEndpoint, DockerNetwork, DockerPort, GatewayMode, Inventory};
 
 /// Networks and containers by id. Endpoints are those that networks tell of; a container adds its ports and aliases.
 #[derive(Debug, Default)]
 pub struct Known {
     networks: BTreeMap<String, Members>,
     containers: BTreeMap<String, Container>,
+    /// Published ports of containers as they were put together last: there may be thousands, and few change at a time.
+    published: BTreeMap<String, Published>,
+}
+
+/// Published ports of a container.
+#[derive(Debug)]
+struct Published {
+    /// The networks that they lead through, by IPv4 and by IPv6.
+    ways: [(String, GatewayMode); 2],
+    ports: Vec<DockerPort>,
 }
 
 impl Known {
@@ -24,7 +34,11 @@ impl Known {
 
     /// Learns what a container is, or that it is gone. Returns whether that is new.
     pub fn learn_container(&mut self, id: &str, container: Option<Container>) -> bool {
-        learn(&mut self.containers, id, container)
+        let news = learn(&mut self.containers, id, container);
+        if news {
+            self.published.remove(id);
+        }
+        news
     }
 
     /// Ids of all networks.
@@ -55,25 +69,39 @@ impl Known {
     }
 
     /// All of it.
-    pub fn inventory(&self) -> Inventory {
+    pub fn inventory(&mut self) -> Inventory {
+        self.put_ports_together();
         let endpoints = self
             .networks
             .values()
             .flat_map(|members| members.attached.iter().map(|attached| self.endpoint(&members.network.id, attached)));
-        let ports = self.containers.iter().flat_map(|(id, container)| {
+        Inventory {
+            endpoints: endpoints.collect(),
+            ports: self.published.values().flat_map(|published| published.ports.iter().cloned()).collect(),
+            networks: self.networks.values().map(|members| members.network.clone()).collect(),
+        }
+    }
+
+    fn put_ports_together(&mut self) {
+        let mut before = std::mem::take(&mut self.published);
+        let mut now = BTreeMap::new();
+        for (id, container) in &self.containers {
             let Some((ipv4, ipv6)) = ways_out(container.joined.iter().filter_map(|joined| {
                 let network = self.joined_network(&joined.network, &joined.endpoint)?;
                 Some((joined, network))
             })) else {
-                return Vec::new();
+                continue;
             };
-            published(id, &container.bindings, ipv4, ipv6)
-        });
-        Inventory {
-            endpoints: endpoints.collect(),
-            ports: ports.collect(),
-            networks: self.networks.values().map(|members| members.network.clone()).collect(),
+            let same =
+                |way: Way<'_>, (network, mode): &(String, GatewayMode)| way.network == network && way.mode == *mode;
+            let kept = before.remove(id).filter(|kept| same(ipv4, &kept.ways[0]) && same(ipv6, &kept.ways[1]));
+            let published = kept.unwrap_or_else(|| Published {
+                ways: [ipv4, ipv6].map(|way| (way.network.to_owned(), way.mode)),
+                ports: published(id, &container.bindings, ipv4, ipv6),
+            });
+            now.insert(id.clone(), published);
         }
+        self.published = now;
     }
 
     /// The network, if this endpoint is on it now.

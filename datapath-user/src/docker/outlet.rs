@@ -16,6 +16,8 @@ use crate::model::Inventory;
 /// What is known, across connections.
 pub struct Outlet {
     known: Known,
+    /// Something was learned that is not public.
+    news: bool,
     complaints: Complaints,
     inventory: watch::Sender<Option<Arc<Inventory>>>,
     status: watch::Sender<Status>,
@@ -29,7 +31,7 @@ impl Outlet {
     /// Nothing is known yet.
     pub fn new(inventory: watch::Sender<Option<Arc<Inventory>>>, status: watch::Sender<Status>) -> Self {
         let (known, complaints) = (Known::default(), Complaints::default());
-        Self { known, complaints, inventory, status, told: None, announced: false }
+        Self { known, news: true, complaints, inventory, status, told: None, announced: false }
     }
 
     /// What is known.
@@ -69,7 +71,10 @@ impl Outlet {
     }
 
     /// Makes what is known public, if that is news.
-    pub fn publish(&self) {
+    pub fn publish(&mut self) {
+        if !std::mem::take(&mut self.news) {
+            return;
+        }
         let now = self.known.inventory();
         self.inventory.send_if_modified(|last| {
             let news = last.as_deref() != Some(&now);
@@ -85,6 +90,7 @@ impl Outlet {
         let (members, causes) = network.unzip();
         let before = self.known.describe_network(id);
         let news = self.known.learn_network(id, members);
+        self.news |= news;
         let after = self.known.describe_network(id);
         self.report(&before, &after, causes.unwrap_or_default());
         news
@@ -95,6 +101,7 @@ impl Outlet {
         let (container, causes) = container.unzip();
         let before = self.known.describe_container(id);
         let news = self.known.learn_container(id, container);
+        self.news |= news;
         let after = self.known.describe_container(id);
         self.report(&before, &after, causes.unwrap_or_default());
         news

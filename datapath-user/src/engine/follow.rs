@@ -10,7 +10,7 @@ use super::host::View;
 use super::{Engine, Failure};
 use crate::apply::{Namespaces, gateway_sysctls, reopen_gateway};
 use crate::kernel::netlink::{Link, UplinkInterface};
-use crate::model::{Endpoint, Network};
+use crate::model::{Endpoint, Host, Network};
 use crate::plan::Devices;
 
 /// What a look at the host has brought.
@@ -65,7 +65,8 @@ impl Engine {
 
     /// Reads what the model must respect of the host.
     pub(super) async fn look_at_host(&mut self) -> Result<()> {
-        self.host = View::read(&self.kernel.netlink).await?.host();
+        let view = View::read(&self.kernel.netlink).await?;
+        self.host = Host { routes: view.foreign_routes(&self.kernel.netlink).await?, ..view.host() };
         Ok(())
     }
 

@@ -13,25 +13,27 @@ use crate::model::Host;
 /// ARPHRD_LOOPBACK.
 const LOOPBACK: u16 = 772;
 
-/// Links, addresses and routes at one moment.
+/// Links and addresses at one moment.
 pub struct View {
     /// Every device.
     pub links: Vec<Link>,
     /// Every address.
     pub addresses: Vec<LocalAddress>,
-    routes: Vec<IpNet>,
 }
 
 impl View {
     /// Reads everything.
     pub async fn read(netlink: &Netlink) -> Result<Self> {
-        let links = netlink.links().await?;
-        let addresses = netlink.addresses().await?;
-        let ours = |ifindex: Option<u32>| links.iter().any(|link| Some(link.index) == ifindex && is_ours(link));
+        Ok(Self { links: netlink.links().await?, addresses: netlink.addresses().await? })
+    }
+
+    /// Destinations of routes that are not ours. Read only where they are asked for: a host with many containers has
+    /// several for each of them, and the host is looked at with every change of a device.
+    pub async fn foreign_routes(&self, netlink: &Netlink) -> Result<Vec<IpNet>> {
+        let ours = |ifindex: Option<u32>| self.links.iter().any(|link| Some(link.index) == ifindex && is_ours(link));
         let routes = netlink.routes().await?;
         let routes = routes.iter().filter(|route| !route.is_default() && !ours(route.ifindex));
-        let routes = routes.map(|route| route.destination).collect();
-        Ok(Self { links, addresses, routes })
+        Ok(routes.map(|route| route.destination).collect())
     }
 
     /// The device with this index.
@@ -49,13 +51,13 @@ impl View {
         self.links.iter().find(|link| link.hardware == LOOPBACK).map(|link| link.index)
     }
 
-    /// What the model must respect.
+    /// What the model must respect, but for routes.
     pub fn host(&self) -> Host {
         let foreign = self.addresses.iter().filter_map(|address| {
             let link = self.link(address.ifindex).filter(|link| !is_ours(link))?;
             Some((IpNet::new(address.address, address.prefix).ok()?, link.name.clone()))
         });
-        Host { addresses: foreign.collect(), routes: self.routes.clone() }
+        Host { addresses: foreign.collect(), routes: Vec::new() }
     }
 
     /// Every local address, ours included.

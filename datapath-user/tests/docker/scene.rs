@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use lab::client::Client;
-use lab::docker::{Docker, Dockerd, DockerdOptions, Inspected, Rules};
-use lab::{DaemonOptions, Family, Host, Lan, Namespace, Server};
+use lab::docker::{DockerHost, DockerdOptions, Inspected, Rules};
+use lab::{Family, Lan, Namespace, Server};
 
 use crate::attempt::{Place, Port, Seen, Target};
 
@@ -21,22 +22,23 @@ pub const SECOND: [&str; 2] = ["192.0.2.9", "2001:db8:2::9"];
 const INSIDE: [&str; 2] = ["172.16.0.0/12", "fd00::/16"];
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
-/// Where dockerd runs. The order is that of dropping: dockerd before the namespace that it is in.
+/// A host with dockerd, and what is around it.
 pub struct Scene {
-    pub dockerd: Dockerd,
-    pub docker: Docker,
+    host: DockerHost,
     pub rules: Rules,
     containers: Mutex<HashMap<String, Inspected>>,
     addresses: Mutex<HashMap<(String, String), Vec<IpAddr>>>,
     gateways: Mutex<HashMap<String, Vec<IpAddr>>>,
     _servers: Vec<Server>,
-    host: HostSide,
     pub lan: Lan,
 }
 
-enum HostSide {
-    Plain(Namespace),
-    Datapath(Box<Host>),
+impl Deref for Scene {
+    type Target = DockerHost;
+
+    fn deref(&self) -> &DockerHost {
+        &self.host
+    }
 }
 
 impl Scene {
@@ -78,35 +80,9 @@ impl Scene {
             Server::start(&lan.internet, "far", 8080)?,
             Server::start(&namespace, "host", 8000)?,
         ];
-        let dockerd = Dockerd::prepare(&namespace, options)?;
-        let host = if daemon {
-            let argument = format!("--docker={}", dockerd.socket().display());
-            let options = DaemonOptions { arguments: vec![argument], config: String::new() };
-            HostSide::Datapath(Box::new(Host::start_in(namespace, Path::new(BINARY), options)?))
-        } else {
-            HostSide::Plain(namespace)
-        };
-        dockerd.start_again()?;
-        let docker = dockerd.docker();
-        lab::docker::image::import(&docker)?;
+        let host = DockerHost::start_in(namespace, options, daemon.then(|| Path::new(BINARY)))?;
         let (containers, addresses, gateways) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { dockerd, docker, rules, containers, addresses, gateways, _servers: servers, host, lan })
-    }
-
-    /// The host's namespace.
-    pub fn namespace(&self) -> &Namespace {
-        match &self.host {
-            HostSide::Plain(namespace) => namespace,
-            HostSide::Datapath(host) => &host.namespace,
-        }
-    }
-
-    /// The host with our daemon, where it runs.
-    pub fn datapath(&self) -> Option<&Host> {
-        match &self.host {
-            HostSide::Plain(_) => None,
-            HostSide::Datapath(host) => Some(host),
-        }
+        Ok(Self { host, rules, containers, addresses, gateways, _servers: servers, lan })
     }
 
     /// Looks which containers run, where and with which addresses, and waits until they serve.

@@ -67,6 +67,11 @@ impl Inspected {
         Ok(Self { name, pid: u32::try_from(pid).context("a pid is small")?, state })
     }
 
+    /// When dockerd says that it was started, RFC 3339.
+    pub fn started(&self) -> Result<&str> {
+        self.state["State"]["StartedAt"].as_str().with_context(|| format!("{} was started some time", self.name))
+    }
+
     /// Its networks by name.
     #[must_use]
     pub fn networks(&self) -> Vec<String> {

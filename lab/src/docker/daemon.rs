@@ -1,9 +1,7 @@
 //! dockerd, as a process.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::api;
 use super::cli::Docker;
 use super::leftovers::{self, ROLE};
 use super::options::DockerdOptions;
@@ -62,7 +61,7 @@ impl Dockerd {
         ensure!(process.is_none(), "dockerd runs already");
         let child = process.insert(self.command()?.spawn().context("cannot start dockerd")?);
         let end = Instant::now() + READY;
-        while !answers(&self.socket()) {
+        while api::get(&self.socket(), "/_ping").is_err() {
             if let Some(status) = child.try_wait()? {
                 bail!("dockerd ended with {status} before it was ready:\n{}", self.log());
             }
@@ -187,17 +186,4 @@ impl Drop for Dockerd {
             eprintln!("lab: what dockerd left cannot be removed: {error:#}");
         }
     }
-}
-
-/// Whether a dockerd answers on this socket, by the one request that needs no client.
-fn answers(socket: &Path) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.lines().next().is_some_and(|status| status.contains(" 200 ")))
 }

@@ -35,7 +35,7 @@ fn id_of(known: &Known, name: &str) -> String {
     found.map(|members| members.network.id.clone()).expect("the network")
 }
 
-fn ports(known: &Known) -> Vec<String> {
+fn ports(known: &mut Known) -> Vec<String> {
     let inventory = known.inventory();
     let name = |id: &str| inventory.networks.iter().find(|n| n.id == id).map_or("?", |n| n.name.as_str());
     let mut ports: Vec<_> = inventory
@@ -52,7 +52,7 @@ fn ports(known: &Known) -> Vec<String> {
 
 #[test]
 fn the_inventory_of_what_was_captured() {
-    let known = captured();
+    let mut known = captured();
     let inventory = known.inventory();
     assert_eq!(inventory.networks.len(), 4);
     let mut endpoints: Vec<_> =
@@ -67,7 +67,7 @@ fn the_inventory_of_what_was_captured() {
     ];
     assert_eq!(endpoints, expected.map(|(name, alias, ip)| (name, alias.to_owned(), Some(ip.into()))));
     assert_eq!(
-        ports(&known),
+        ports(&mut known),
         [
             "bridge 0.0.0.0 8080:80/tcp",
             "bridge 127.0.0.1 8000-8005:9000-9005/udp",
@@ -87,17 +87,43 @@ fn ports_go_with_the_endpoint() {
     let mut members = known.networks[&dual].clone();
     members.attached.retain(|attached| attached.name != "multi");
     known.learn_network(&dual, Some(members));
-    let of_multi = |known: &Known| ports(known).into_iter().filter(|port| port.contains(" 9")).count();
-    assert_eq!(ports(&known).iter().filter(|port| port.starts_with("front")).count(), 2, "it publishes by the next");
+    let of_multi = |known: &mut Known| ports(known).into_iter().filter(|port| port.contains(" 9")).count();
+    assert_eq!(
+        ports(&mut known).iter().filter(|port| port.starts_with("front")).count(),
+        2,
+        "it publishes by the next"
+    );
     known.learn_network(&front, None);
-    assert_eq!(of_multi(&known), 0, "what is left is internal");
+    assert_eq!(of_multi(&mut known), 0, "what is left is internal");
     let id = known.inventory().endpoints.iter().find(|e| e.name == "multi").map(|e| e.container.clone());
     assert_eq!(known.networks_of(&id.expect("multi is on back")).len(), 1);
 
     let mut restarted = known.networks[&dual].clone();
     restarted.attached[0].endpoint = "0".repeat(64);
     known.learn_network(&dual, Some(restarted));
-    assert_eq!(ports(&known).len(), 2, "six was started again: its old ports belong to an endpoint that is gone");
+    assert_eq!(ports(&mut known).len(), 2, "six was started again: its old ports belong to an endpoint that is gone");
+}
+
+#[test]
+fn ports_are_put_together_again_when_they_change() {
+    let mut known = captured();
+    let before = ports(&mut known);
+    let web = known.containers.iter().find(|(_, container)| container.name == "web").map(|(id, _)| id.clone());
+    let web = web.expect("web runs");
+    let mut changed = known.containers[&web].clone();
+    changed.bindings.retain(|binding| binding.host != Some(8080));
+    assert!(known.learn_container(&web, Some(changed)));
+    let expected: Vec<_> = before.iter().filter(|port| !port.contains("8080:80")).cloned().collect();
+    assert_eq!(ports(&mut known), expected);
+
+    let dual = id_of(&known, "dual");
+    let mut members = known.networks[&dual].clone();
+    members.network.gateway_mode = GatewayMode::Routed;
+    assert!(known.learn_network(&dual, Some(members)));
+    assert!(ports(&mut known).contains(&"dual 0.0.0.0 90:90/tcp".to_owned()), "IPv4 is routed now");
+
+    assert!(known.learn_container(&web, None));
+    assert!(!ports(&mut known).iter().any(|port| port.starts_with("bridge")), "it is gone");
 }
 
 #[test]

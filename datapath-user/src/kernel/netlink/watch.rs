@@ -10,18 +10,14 @@ use nix::sys::socket::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Tells when links, addresses or routes of the namespace it was opened in have changed.
+/// Tells when links or addresses of the namespace it was opened in have changed. Routes are read when they are asked for.
 #[derive(Debug)]
 pub struct Watch {
     socket: AsyncFd<OwnedFd>,
 }
 
-/// Multicast groups by their bit: links, IPv4 addresses and routes, IPv6 addresses and routes.
-const GROUPS: u32 = libc::RTMGRP_LINK as u32
-    | libc::RTMGRP_IPV4_IFADDR as u32
-    | libc::RTMGRP_IPV4_ROUTE as u32
-    | libc::RTMGRP_IPV6_IFADDR as u32
-    | libc::RTMGRP_IPV6_ROUTE as u32;
+/// Multicast groups by their bit: links, IPv4 addresses, IPv6 addresses.
+const GROUPS: u32 = libc::RTMGRP_LINK as u32 | libc::RTMGRP_IPV4_IFADDR as u32 | libc::RTMGRP_IPV6_IFADDR as u32;
 
 impl Watch {
     /// Begins to watch the namespace of the calling thread. Needs a tokio runtime.

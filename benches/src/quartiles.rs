@@ -31,9 +31,11 @@ impl Quartiles {
     }
 }
 
+/// With two digits behind the point, or as many as asked for: `{:.0}`.
 impl fmt::Display for Quartiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2}–{:.2})", self.median, self.lower, self.upper)
+        let digits = f.precision().unwrap_or(2);
+        write!(f, "{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.lower, self.upper)
     }
 }
 
@@ -47,5 +49,6 @@ mod tests {
         assert_eq!(Quartiles::of([4.0, 1.0, 3.0, 2.0]), Some(expected));
         assert_eq!(Quartiles::of([7.0]), Some(Quartiles { lower: 7.0, median: 7.0, upper: 7.0 }));
         assert_eq!(Quartiles::of([]), None);
+        assert_eq!(format!("{expected}, {expected:.0}"), "2.50 (1.75–3.25), 2 (2–3)");
     }
 }
