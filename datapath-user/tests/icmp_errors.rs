@@ -153,25 +153,28 @@ fn n5_the_path_mtu_is_learnt_by_masqueraded_clients_and_published_servers() {
     machine.ip(&format!("link set net0 mtu {NARROW}")).expect("set");
     internet
         .ip(&format!(
-            "link set eth0 mtu {NARROW}\nroute change default via 10.99.0.1 advmss 1460\n\
-             -6 route change default via fd99::1 advmss 1440"
+            "link set eth0 mtu {NARROW}\naddr add 10.99.0.11/24 dev eth0\naddr add fd99::11/64 dev eth0 nodad\n\
+             route change default via 10.99.0.1 advmss 1460\nroute change default via fd99::1 advmss 1440"
         ))
         .expect("set");
     let _servers = (serve(internet, "far", 80), serve(&a.namespace, "a", 80));
     let uplink = scene.watch_uplink();
-    let learnt = |family: Family| {
-        let target = family.of(Lan::INTERNET).to_string();
-        a.namespace.run("ip", ["route", "get", &target]).expect("ip").contains(&format!("mtu {NARROW}"))
+    // From the container's address, for that is what its routes go by.
+    let learnt = |family: Family, peer: IpAddr| {
+        let (peer, own) = (peer.to_string(), of(family, endpoint(1, 10)).to_string());
+        let route = a.namespace.run("ip", ["route", "get", &peer, "from", &own]).expect("ip");
+        route.contains(&format!("mtu {NARROW}"))
     };
     for family in Family::ALL {
-        for (path, from, target) in [
-            ("masqueraded", &a.namespace, at(family.of(Lan::INTERNET), 80)),
-            ("published", internet, at(family.of(Lan::HOST), 8080)),
+        // What is learnt about one address says nothing about the other.
+        let (server, client) = (family.of(Lan::INTERNET), family.of(["10.99.0.11", "fd99::11"]));
+        for (path, from, target, peer) in [
+            ("masqueraded", Client::new(&a.namespace), at(server, 80), server),
+            ("published", Client::new(internet).from_address(client), at(family.of(Lan::HOST), 8080), client),
         ] {
-            a.namespace.ip("route flush cache\n-6 route flush cache").expect("flushed");
-            assert!(!learnt(family), "{path} {family:?}: nothing is known yet");
-            Client::new(from).transfer(target, 1 << 20).unwrap_or_else(|error| panic!("{path} {family:?}: {error}"));
-            assert!(learnt(family), "{path} {family:?}: the container has learnt the MTU");
+            assert!(!learnt(family, peer), "{path} {family:?}: nothing is known yet");
+            from.transfer(target, 1 << 20).unwrap_or_else(|error| panic!("{path} {family:?}: {error}"));
+            assert!(learnt(family, peer), "{path} {family:?}: the container has learnt the MTU");
         }
     }
     assert_no_leak(uplink);
