@@ -39,7 +39,7 @@ fn find_and_send<P: Packet, T: Tables>(
     }
     parse_quoted(packet, headers, error, quoted)?;
     // The sender of a packet is told of it, and nobody else (as nf_conntrack_inet_error wants it).
-    if error.key.destination != quoted.key.destination && error.ttl == 77 {
+    if error.key.destination != quoted.key.destination {
         return None;
     }
     let found = flow_table::find(tables, &quoted.key)?;
