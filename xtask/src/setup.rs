@@ -46,6 +46,9 @@ const COMPILER: &[(Shown, &str)] = &[
     (File("/usr/lib/rustlib/bpfel-unknown-none/lib"), "libstd-rust-web-dev-bpf"),
 ];
 
+/// Debian's archive, where apt is told of another suite than the machine's.
+pub const MIRROR: &str = "http://deb.debian.org/debian";
+
 /// What bpf-linker is built with; not needed once it is there.
 const LINKER: &[(Shown, &str)] = &[
     (Program("c++"), "g++"),
@@ -70,7 +73,7 @@ const TEST_PROGRAMS: &[(Shown, &str)] = &[
     (Program("cpio"), "cpio"),
     (Program("xz"), "xz-utils"),
     (File("/usr/share/doc/busybox-static"), "busybox-static"),
-    // Of Debian 12: Compose 1.29, which only talks to a dockerd, and the libraries of the unpacked one.
+    // Of Debian 12: Compose 1.29, which only talks to a dockerd, and the libraries of the unpacked ones.
     (File("/usr/bin/docker-compose"), "docker-compose"),
     (File("/usr/share/doc/libdevmapper1.02.1"), "libdevmapper1.02.1"),
     (File("/usr/share/doc/libseccomp2"), "libseccomp2"),

@@ -6,11 +6,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{
-    budget, build,
+    budget, build, docker,
     kernel::{self, Kernel},
     mutants, setup,
     shell::{self, say},
 };
+
+/// Names the release of Docker that tests use: `lab::docker::Release` reads it.
+const DOCKER: &str = "DATAPATH_TEST_DOCKER";
+/// Tests of Docker to which the release makes no difference.
+const ANY_RELEASE: [&str; 3] = ["bad_days::in_the_way", "bad_days::socket", "bad_days::churn::stock"];
 
 /// Options of `test`.
 #[derive(Args, Default)]
@@ -52,15 +57,24 @@ fn prepare(with_mutants: bool) -> Result<()> {
 /// The whole suite, and proof that it left nothing behind.
 fn suite(options: &Options) -> Result<()> {
     let mut test = shell::cargo();
-    test.args(["test", "--workspace", "--exclude", "datapath-ebpf"]);
+    test.env(DOCKER, docker::STABLE.name).args(["test", "--workspace", "--exclude", "datapath-ebpf"]);
     if !options.arguments.is_empty() {
         test.arg("--").args(&options.arguments);
     }
-    let result = shell::run(&mut test);
+    let result = shell::run(&mut test).and_then(|()| modern_docker(&options.arguments));
     let leftovers = leftovers()?;
     result?;
     ensure!(leftovers.is_empty(), "the tests left behind: {}", leftovers.join(", "));
     Ok(())
+}
+
+/// The tests of Docker once more, with a modern release.
+fn modern_docker(arguments: &[String]) -> Result<()> {
+    say(format!("the tests of Docker with release {}", docker::MODERN.name));
+    let mut test = shell::cargo();
+    test.env(DOCKER, docker::MODERN.name).args(["test", "--package", "datapath-user", "--test", "docker", "--"]);
+    test.args(ANY_RELEASE.iter().flat_map(|name| ["--skip", name])).args(arguments);
+    shell::run(&mut test)
 }
 
 /// The BPF file system, where Debian's own boot has not mounted it (containers, small machines).

@@ -1,5 +1,6 @@
 //! One line of a scenario: who tries to reach what, and how that must end.
 
+use lab::docker::{Release, Rules};
 use lab::{Family, Protocol};
 
 /// Where a client runs.
@@ -65,8 +66,8 @@ pub enum Seen {
 pub enum Outcome {
     /// This server answers, from the address that was asked, and sees this client.
     Reached(&'static str, Seen),
-    /// docker-proxy answers in the name of this server, which sees this client. It answers datagrams from the address
-    /// that is nearest to the client, so the client hears nothing unless that is the one it asked.
+    /// docker-proxy answers in the name of this server, which sees this client. Before 28 it answers datagrams from the
+    /// address that is nearest to the client, so the client hears nothing unless that is the one it asked.
     Proxied(&'static str, Seen),
     /// It is delivered, and nobody answers.
     Unanswered,
@@ -86,8 +87,17 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The container's own address is where its port is published: gateway mode routed.
     pub routed: bool,
-    /// With stock dockerd, where that differs, and why.
-    pub stock: Option<(Outcome, &'static str)>,
+    /// With stock dockerd, where that differs.
+    stock: Vec<Stock>,
+}
+
+/// What stock dockerd does otherwise.
+#[derive(Clone, Copy, Debug)]
+struct Stock {
+    outcome: Outcome,
+    releases: &'static [Release],
+    /// For the reader of the scenario.
+    _why: &'static str,
 }
 
 pub const V4: &[Family] = &[Family::V4];
@@ -129,7 +139,7 @@ impl Question {
             protocols: &Protocol::ALL,
             outcome,
             routed: false,
-            stock: None,
+            stock: Vec::new(),
         }
     }
 }
@@ -152,21 +162,44 @@ impl Attempt {
     }
 
     /// Stock dockerd reaches it all the same, or shows the server somebody else.
-    pub fn stock_reaches(mut self, server: &'static str, seen: Seen, why: &'static str) -> Self {
-        self.stock = Some((Outcome::Reached(server, seen), why));
-        self
+    pub fn stock_reaches(self, server: &'static str, seen: Seen, why: &'static str) -> Self {
+        self.stock_ends(Outcome::Reached(server, seen), why)
     }
 
     /// Stock dockerd does not reach it.
-    pub fn stock_fails(mut self, why: &'static str) -> Self {
-        self.stock = Some((Outcome::Refused, why));
-        self
+    pub fn stock_fails(self, why: &'static str) -> Self {
+        self.stock_ends(Outcome::Refused, why)
     }
 
     /// Stock dockerd leads containers, and IPv6 clients of IPv4 containers, to docker-proxy.
-    pub fn stock_proxies(mut self, server: &'static str, seen: Seen) -> Self {
-        self.stock = Some((Outcome::Proxied(server, seen), "docker-proxy hides the client"));
+    pub fn stock_proxies(self, server: &'static str, seen: Seen) -> Self {
+        self.stock_ends(Outcome::Proxied(server, seen), "docker-proxy hides the client")
+    }
+
+    fn stock_ends(mut self, outcome: Outcome, why: &'static str) -> Self {
+        self.stock.push(Stock { outcome, releases: &Release::ALL, _why: why });
         self
+    }
+
+    /// What was said last of stock dockerd holds for 20.10; 28 does as the datapath.
+    pub fn before_28(self) -> Self {
+        self.stock_only(&[Release::V20])
+    }
+
+    /// What was said last of stock dockerd holds since 28; 20.10 does as the datapath.
+    pub fn since_28(self) -> Self {
+        self.stock_only(&[Release::V28])
+    }
+
+    fn stock_only(mut self, releases: &'static [Release]) -> Self {
+        self.stock.iter_mut().last().expect("something was said of stock dockerd").releases = releases;
+        self
+    }
+
+    /// How it ends with these rules, in the release that runs.
+    pub fn expected(&self, rules: Rules) -> Outcome {
+        let stock = self.stock.iter().find(|stock| stock.releases.contains(&Release::current()));
+        stock.filter(|_| rules == Rules::Stock).map_or(self.outcome, |stock| stock.outcome)
     }
 }
 

@@ -83,7 +83,8 @@ pub fn rules(scene: &Scene) -> Result<Vec<String>> {
 pub fn published_ports(scene: &Scene) -> Result<HashSet<(u16, bool)>> {
     let mut found = HashSet::new();
     for container in scene.docker.running()? {
-        found.extend(container.published()?.into_iter().map(|port| (port.host, port.protocol == "tcp")));
+        let published = container.published()?.into_iter();
+        found.extend(published.filter_map(|port| Some((port.host?, port.protocol == "tcp"))));
     }
     Ok(found)
 }

@@ -1,6 +1,7 @@
 //! Whether our daemon says the same as Docker: which containers are on which networks, and which ports are published.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -48,13 +49,17 @@ fn docker(scene: &Scene) -> Result<Picture> {
     for container in scene.docker.running()? {
         let networks: Vec<_> =
             options.iter().filter(|network| container.is_on(network["Name"].as_str().unwrap_or_default())).collect();
-        let routed = |network: &&Value| network["Options"]["com.docker.network.bridge.gateway_mode_ipv4"] == "routed";
+        let routed = |address: IpAddr| {
+            let version = if address.is_ipv4() { "4" } else { "6" };
+            let option = format!("com.docker.network.bridge.gateway_mode_ipv{version}");
+            networks.iter().any(|network| network["Options"][&option] == "routed")
+        };
         for network in &networks {
             picture.insert(format!("{}@{}", container.name, network["Name"].as_str().unwrap_or_default()));
         }
         for port in container.published()? {
             // Where nothing is translated it is the container's own port that is published.
-            let number = if networks.iter().any(routed) { port.private } else { port.host };
+            let number = port.host.filter(|_| !routed(port.address)).unwrap_or(port.private);
             picture.insert(format!("{number}/{} {}", port.protocol, container.name));
         }
     }

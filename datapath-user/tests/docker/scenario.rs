@@ -17,9 +17,9 @@ pub enum Step {
     Unknown(&'static str, &'static str),
     /// `docker-compose …` with the file of this scenario.
     Compose(&'static str),
-    /// A neighbour on the LAN sends frames for 127.0.0.1 to this port, where this server listens; whether one arrives
-    /// with stock dockerd (moby 45610). None may with the datapath.
-    LoopbackFromNeighbour(u16, &'static str, bool),
+    /// A neighbour on the LAN sends frames for 127.0.0.1 to this port, where this server listens. One arrives with
+    /// stock dockerd before 28 (moby 45610), and none may with the datapath.
+    LoopbackFromNeighbour(u16, &'static str),
 }
 
 /// A list of steps from an empty dockerd.

@@ -39,8 +39,10 @@ impl Deref for DockerContainer {
 /// A published port of a container.
 #[derive(Clone, Debug)]
 pub struct PublishedPort {
-    /// Its number on the host.
-    pub host: u16,
+    /// The addresses of the host that it is published on: all of one IP version, or one.
+    pub address: IpAddr,
+    /// Its number on the host; none where nothing is translated (gateway mode routed, since 28).
+    pub host: Option<u16>,
     /// Its number in the container.
     pub private: u16,
     /// `tcp`, `udp` or `sctp`.
@@ -94,9 +96,11 @@ impl Inspected {
             let (private, protocol) =
                 name.split_once('/').with_context(|| format!("{name} is a port and a protocol"))?;
             for binding in bindings.as_array().into_iter().flatten() {
-                let host = binding["HostPort"].as_str().with_context(|| format!("{name}: {binding}"))?;
-                let (private, host) = (private.parse()?, host.parse()?);
-                found.push(PublishedPort { host, private, protocol: protocol.to_owned() });
+                let text = |key: &str| binding[key].as_str().with_context(|| format!("{name}: {binding}"));
+                let host = Some(text("HostPort")?).filter(|number| !number.is_empty());
+                let host = host.map(str::parse).transpose()?;
+                let (address, private) = (text("HostIp")?.parse()?, private.parse()?);
+                found.push(PublishedPort { address, host, private, protocol: protocol.to_owned() });
             }
         }
         Ok(found)

@@ -127,10 +127,14 @@ fn started_from(folder: &Path) -> Result<Vec<i32>> {
 fn remove_shim_sockets(folder: &Path) {
     let tasks = folder.join("exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
     for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
-        let Ok(address) = fs::read_to_string(task.path().join("address")) else { continue };
-        if let Some(socket) = address.trim().strip_prefix("unix://") {
-            // A shim that ended in order has removed its own.
-            let _ = fs::remove_file(socket);
+        // Since containerd 2 the address is one of several values in a JSON object.
+        for file in ["address", "bootstrap.json"] {
+            let Ok(text) = fs::read_to_string(task.path().join(file)) else { continue };
+            let address = text.split_once("unix://").map(|(_, rest)| rest.split(['"', '\n']).next().unwrap_or(rest));
+            if let Some(socket) = address {
+                // A shim that ended in order has removed its own.
+                let _ = fs::remove_file(socket);
+            }
         }
     }
 }

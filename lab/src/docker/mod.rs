@@ -1,4 +1,4 @@
-//! Docker in the laboratory: a real dockerd of Debian 12 (20.10), in the namespace of a host.
+//! Docker in the laboratory: a real dockerd, that of Debian 12 (20.10) or a modern one, in the namespace of a host.
 //!
 //! [`Dockerd`] is the daemon as a process, with its own containerd, folder and control group, none of which it leaves
 //! behind; [`Docker`] is its client. Containers are made from one [`image`] with a server of ours and busybox in it,
@@ -13,6 +13,7 @@ pub mod image;
 mod leftovers;
 mod options;
 mod programs;
+mod release;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +22,4 @@ pub use container::{DockerContainer, Inspected, PublishedPort};
 pub use daemon::Dockerd;
 pub use leftovers::sweep;
 pub use options::{DockerdOptions, Rules};
+pub use release::Release;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// Who makes the rules of Docker's networks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Rules {
-    /// dockerd itself: iptables, ip6tables (experimental in 20.10) and docker-proxy.
+    /// dockerd itself: iptables, ip6tables (experimental before 27) and docker-proxy.
     Stock,
     /// Nobody, as far as dockerd goes: the three settings that the datapath asks of its users.
     Datapath,

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::setup::MIRROR;
 use crate::shell::{self, say};
 
 /// The Debian that the project names as the oldest.
 const SUITE: &str = "bookworm";
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// What the smallest Debian lacks: a network's tools, and the systemd that reads the unit.
 const PACKAGES: &str = "systemd,init-system-helpers,iproute2,nftables";
 

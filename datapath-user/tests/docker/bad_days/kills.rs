@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lab::Lan;
-use lab::docker::{DockerContainer, DockerdOptions, Rules};
+use lab::docker::{DockerContainer, DockerdOptions, Release, Rules};
 
 use super::watch::Watch;
 use super::{LOOPBACK, both, converge, docker, fail, live_restore, reach, serve, start};
@@ -59,7 +59,10 @@ fn our_daemon_killed_and_a_network_made_meanwhile() {
     docker(&scene, "network create --ipv6 --subnet 172.30.22.0/24 --subnet fd00:322::/64 unknown");
     let (new, newer) = (serve(&scene, "new", "--network unknown"), serve(&scene, "newer", "--network unknown"));
     let all = [(&web, web.addresses("bridge")), (&new, new.addresses("unknown")), (&newer, newer.addresses("unknown"))];
-    assert_closed(&scene, &all[1..], &all);
+    // Where the MAC addresses are random and the kernel cannot tell bridges apart, nothing tells it from others' bridges.
+    if Release::current() < Release::V28 || fenced_by_bridge(&scene) {
+        assert_closed(&scene, &all[1..], &all);
+    }
     host.start_daemon().expect("starts again");
     converge(&scene);
     // A container that asked for a neighbour in vain gives up only after three questions (RFC 4861 section 7.2.2).
@@ -67,6 +70,11 @@ fn our_daemon_killed_and_a_network_made_meanwhile() {
     reach(&new.namespace, &newer.addresses("unknown"), 80, "newer");
     reach(&new.namespace, &both(Lan::INTERNET), 80, "far");
     fail(&new.namespace, &web.addresses("bridge"), 80);
+}
+
+/// Whether the kernel has CONFIG_NFT_BRIDGE_META.
+fn fenced_by_bridge(scene: &Scene) -> bool {
+    scene.namespace().run("nft", ["list", "table", "bridge", "datapath"]).expect("the fence").contains("ibrname")
 }
 
 /// None of these reaches any of all, or the outside, or is reached from there.

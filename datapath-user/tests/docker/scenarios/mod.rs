@@ -3,6 +3,7 @@
 mod bridge;
 mod compose;
 mod lifecycle;
+mod modern;
 mod namespaces;
 mod networks;
 mod ports;
@@ -11,8 +12,9 @@ mod several;
 pub use bridge::default_bridge;
 pub use compose::compose;
 pub use lifecycle::{lifecycle, links};
+pub use modern::{gateway_priority, interface_name, ipv6_only, isolated, one_mode_each, unprotected};
 pub use namespaces::shared_namespaces;
-pub use networks::{gateway_modes, icc_off, internal, ipv4_only, no_masquerade};
+pub use networks::{icc_off, internal, ipv4_only, no_masquerade, routed};
 pub use ports::{addresses, ranges_and_free_ports};
 pub use several::several_networks;
 

@@ -59,7 +59,8 @@ pub fn internal() -> Scenario {
                 ask(In("peer"), a, 80)
                     .reaches("web", Client)
                     .families(V6)
-                    .stock_fails("20.10 with ip6tables drops what bridges of internal networks forward"),
+                    .stock_fails("20.10 with ip6tables drops what bridges of internal networks forward")
+                    .before_28(),
                 ask(Host, a, 80).reaches("web", Client),
                 ask(In("peer"), Target::Gateway("secret"), 8000).reaches("host", Client),
                 ask(Lan, a, 80).fails(),
@@ -68,11 +69,11 @@ pub fn internal() -> Scenario {
                 ask(In("web"), Container("elsewhere", "bridge"), 80).fails(),
                 ask(In("web"), Target::Internet, 80).fails(),
                 ask(In("web"), Target::Host, 8000).fails().protocols(UDP),
-                ask(In("web"), Target::Host, 8000).fails().protocols(TCP).stock_reaches(
-                    "host",
-                    Client,
-                    "20.10 lets internal networks reach every address of the host",
-                ),
+                ask(In("web"), Target::Host, 8000)
+                    .fails()
+                    .protocols(TCP)
+                    .stock_reaches("host", Client, "20.10 lets internal networks reach every address of the host")
+                    .before_28(),
                 ask(Lan, Target::Host, 8080).fails(),
                 ask(Host, Target::Loopback, 8080).fails(),
             ]),
@@ -121,21 +122,24 @@ pub fn no_masquerade() -> Scenario {
             run("web", "--network bare -p 8080:80 -p 8080:80/udp"),
             run("peer", "--network bare"),
             Step::Try(vec![
-                ask(In("peer"), Target::Internet, 80).reaches("far", Client),
+                ask(In("peer"), Target::Internet, 80)
+                    .reaches("far", Client)
+                    .stock_fails("28 drops all that comes for a container's address, answers too")
+                    .since_28(),
                 ask(Lan, Target::Host, 8080).reaches("web", Client),
                 ask(Host, Target::Loopback, 8080).reaches("web", Gateway("bare")),
                 ask(In("peer"), Target::Host, 8080).reaches("web", Client).stock_proxies("web", Gateway("bare")),
                 ask(In("peer"), Container("web", "bare"), 80).reaches("web", Client),
                 ask(Lan, Container("peer", "bare"), 80).fails(),
-                ask(Lan, Container("web", "bare"), 80).fails().stock_reaches("web", Client, ROUTED_IN),
+                ask(Lan, Container("web", "bare"), 80).fails().stock_reaches("web", Client, ROUTED_IN).before_28(),
             ]),
         ],
     )
     .routing_outside()
 }
 
-/// Gateway modes, which later releases of Docker know and 20.10 only passes on.
-pub fn gateway_modes() -> Scenario {
+/// A gateway mode, which 28 knows and 20.10 only passes on.
+pub fn routed() -> Scenario {
     let unknown = "20.10 knows no gateway modes, and translates";
     Scenario::new(
         "gateway mode routed",
@@ -152,8 +156,11 @@ pub fn gateway_modes() -> Scenario {
                 ask(Internet, Container("web", "routed"), 80).reaches("web", Client).routed(),
                 ask(Lan, Container("web", "routed"), 81).fails(),
                 ask(Lan, Container("peer", "routed"), 80).fails(),
-                ask(Lan, Target::Host, 8080).fails().stock_reaches("web", Client, unknown),
-                ask(In("peer"), Target::Internet, 80).reaches("far", Client).stock_reaches("far", Uplink, unknown),
+                ask(Lan, Target::Host, 8080).fails().stock_reaches("web", Client, unknown).before_28(),
+                ask(In("peer"), Target::Internet, 80)
+                    .reaches("far", Client)
+                    .stock_reaches("far", Uplink, unknown)
+                    .before_28(),
                 ask(In("peer"), Container("web", "routed"), 80).reaches("web", Client),
             ]),
         ],

@@ -50,7 +50,7 @@ pub fn addresses() -> Scenario {
                 ask(Lan, Target::Host, 8103).fails().families(V4),
                 ask(Host, Target::Loopback, 8103).fails().families(V4),
             ]),
-            Step::LoopbackFromNeighbour(8101, "local", true),
+            Step::LoopbackFromNeighbour(8101, "local"),
         ],
     )
 }

@@ -44,11 +44,12 @@ pub fn several_networks() -> Scenario {
                 ask(In("peer"), one, 80).reaches("web", Client),
                 ask(Lan, Target::Host, 8201).reaches("web", Client),
             ]),
-            // The address that a has left goes to somebody else.
+            // The address that web has left goes to somebody else, with another MAC address since 28.
             run("fourth", "--network two"),
             Step::Docker("network connect two peer"),
             Step::Try(vec![
                 ask(In("third"), Container("fourth", "two"), 80).reaches("fourth", Client),
+                ask(Host, Container("fourth", "two"), 80).reaches("fourth", Client),
                 ask(In("third"), Container("peer", "two"), 80).reaches("peer", Client),
                 ask(In("peer"), Container("fourth", "two"), 80).reaches("fourth", Client),
                 ask(In("web"), Container("fourth", "two"), 80).fails(),
