@@ -52,11 +52,13 @@ pub enum Mutant {
     MappingPerDestination = 23,
     /// `to_container` passes what is unmarked (I5).
     UnmarkedDelivered = 24,
+    /// ICMP errors keep the packet they quote as it is (N5).
+    QuotedUntranslated = 25,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -81,6 +83,7 @@ impl Mutant {
         Self::Ipv6Unguarded,
         Self::MappingPerDestination,
         Self::UnmarkedDelivered,
+        Self::QuotedUntranslated,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.
