@@ -45,6 +45,8 @@ fn enter<T: Tables>(tables: &T, parsed: &Parsed) -> Packed {
 #[inline(always)]
 fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Decision, DropReason> {
     match publish::find(tables, &parsed.key) {
+        // Nothing is so large that the loopback device cuts it.
+        Some(_) if parsed.fragment != Fragment::Whole => Err(DropReason::Fragment),
         // A segment of no connection goes to the host, which answers it with a RST.
         Some(index) if publish::begins(parsed) => {
             publish::begin(tables, parsed, index, FlowEnd::default())?;
