@@ -1,21 +1,22 @@
 //! Datagrams whose fragments are on their way.
 //!
-//! All datagrams of one sender are in one set of `FRAGMENTS`, which one CPU at a time may use. A sender that floods can
-//! so disturb only those few that share its set.
+//! All datagrams of one sender are in one set of `FRAGMENTS`, which one CPU at a time may use. A sender may use half of
+//! its set, so that one that floods does not disturb those that share it.
 
 use super::Address;
 
 /// Sets: a power of two.
-pub const FRAGMENT_SETS: u32 = 64;
+pub const FRAGMENT_SETS: u32 = 32;
 /// Datagrams of a set: a power of two.
 pub const FRAGMENT_WAYS: usize = 16;
 /// Pieces of a datagram with gaps between them. 65,535 bytes in fragments of 1,280 bytes, the smallest MTU of IPv6, have
 /// 26 such pieces when they arrive in the worst order.
 pub const FRAGMENT_PIECES: usize = 32;
-/// Fragments that a set holds until the first of their datagram arrives: a power of two.
-pub const FRAGMENTS_HELD: usize = 64;
-/// Bytes of them: a power of two. The largest datagram in reverse order, in packets of 1,500 bytes, takes 67,000.
-pub const FRAGMENT_BYTES: usize = 1 << 17;
+/// Places where a set holds fragments until the first of their datagram arrives: a power of two. The largest datagram in
+/// reverse order, in packets of 1,280 bytes, takes 53.
+pub const FRAGMENTS_HELD: usize = 128;
+/// Bytes of a place. A larger packet takes several, one behind the other.
+pub const FRAGMENT_PLACE: usize = 2_048;
 /// The largest packet that is held: an MTU of 9,000 bytes and some are usual.
 pub const FRAGMENT_ROOM: usize = 9_216;
 
@@ -82,24 +83,49 @@ pub struct Datagram {
     pub length: u16,
     /// How many pieces there are.
     pub pieces_used: u32,
-    /// How many fragments are held.
+    /// Places of the fragments that are held.
     pub held: u32,
     /// The pieces that have passed.
     pub pieces: [Piece; FRAGMENT_PIECES],
 }
 
-/// Where a fragment is held.
+/// What is held in a place.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeldFragment {
     /// [`Datagram::serial`] of what it belongs to; 0, nothing.
     pub serial: u32,
-    /// Where it is in [`FragmentSet::bytes`].
-    pub offset: u32,
-    /// Bytes of the packet, from its IP header on.
+    /// Bytes of the packet, from its IP header on; 0 where one goes on that begins in an earlier place.
     pub length: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Since when.
+    pub since: u64,
+}
+
+/// What a walk over the datagrams or places of a set comes to. It is in the map because the verifier follows every value that it
+/// can see on the stack through every round.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FragmentSearch {
+    /// Deadline of the datagram at [`Self::oldest`].
+    pub oldest_deadline: u64,
+    /// Deadline of the datagram at [`Self::senders_oldest`].
+    pub senders_oldest_deadline: u64,
+    /// The place looked at next.
+    pub position: u32,
+    /// Where what is looked for is; `u32::MAX`, nowhere.
+    pub found: u32,
+    /// A free place, else that of the oldest datagram.
+    pub oldest: u32,
+    /// The place of the sender's oldest datagram.
+    pub senders_oldest: u32,
+    /// How many datagrams the sender has,
+    pub ways: u32,
+    /// of how many fragments are held, for not long yet,
+    pub waiting: u32,
+    /// and how many places these take.
+    pub held: u32,
+    /// Free places one behind the other.
+    pub free: u32,
 }
 
 /// One value of `FRAGMENTS`.
@@ -110,20 +136,16 @@ pub struct FragmentSet {
     pub lock: u32,
     /// [`Datagram::serial`] that was given last.
     pub serial: u32,
-    /// Places of [`Self::held`] in use, and given free since the first of them was taken.
-    pub held_used: u32,
-    /// Bytes in use, likewise.
-    pub bytes_used: u32,
-    /// Fragments held.
-    pub holding: u32,
     /// The set's own number.
     pub number: u32,
-    /// When the first place of [`Self::held`] was taken.
-    pub held_since: u64,
+    /// Zero.
+    pub padding: u32,
+    /// The latest walk.
+    pub search: FragmentSearch,
     /// The datagrams.
     pub datagrams: [Datagram; FRAGMENT_WAYS],
-    /// Where fragments are held.
+    /// What is held in each place.
     pub held: [HeldFragment; FRAGMENTS_HELD],
-    /// Their bytes, one behind the other.
-    pub bytes: [u8; FRAGMENT_BYTES + FRAGMENT_ROOM],
+    /// The places, and as much behind the last as may be written from its beginning.
+    pub bytes: [u8; FRAGMENTS_HELD * FRAGMENT_PLACE + FRAGMENT_ROOM],
 }

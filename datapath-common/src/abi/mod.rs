@@ -21,8 +21,8 @@ pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey};
 pub use event::{Event, Program};
 pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
 pub use fragment::{
-    Datagram, FRAGMENT_BYTES, FRAGMENT_PIECES, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS, FRAGMENTS_HELD,
-    FragmentKey, FragmentSet, HeldFragment, Piece, datagram,
+    Datagram, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS, FRAGMENTS_HELD,
+    FragmentKey, FragmentSearch, FragmentSet, HeldFragment, Piece, datagram,
 };
 pub use mutant::Mutant;
 pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
@@ -145,7 +145,7 @@ mod tests {
             ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 176),
             ("FragmentKey", size_of::<super::FragmentKey>(), align_of::<super::FragmentKey>(), 40),
             ("Datagram", size_of::<super::Datagram>(), align_of::<super::Datagram>(), 200),
-            ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 144_544),
+            ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 276672),
             ("UdpMapping", size_of::<super::UdpMapping>(), align_of::<super::UdpMapping>(), 40),
             ("UdpMapped", size_of::<super::UdpMapped>(), align_of::<super::UdpMapped>(), 32),
             ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 88),

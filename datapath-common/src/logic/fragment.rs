@@ -1,7 +1,7 @@
 //! Where a fragment lies in its datagram (RFC 791 section 3.2, RFC 8200 section 4.5).
 
 use super::{
-    headers::{Headers, ethertype},
+    headers::{ETHERNET, Headers, ethertype},
     parse::{Parsed, TRANSPORT_V6, protocol},
 };
 use crate::{
@@ -19,6 +19,8 @@ pub struct Fragmented {
     pub piece: Piece,
     /// Whether it is the last part.
     pub last: bool,
+    /// Bytes of the packet, from its IP header on.
+    pub size: u32,
 }
 
 impl Fragmented {
@@ -34,6 +36,7 @@ impl Fragmented {
         },
         piece: Piece { start: 0, end: 0 },
         last: false,
+        size: 0,
     };
 }
 
@@ -76,6 +79,7 @@ pub fn read_fragment<P: Packet>(
     }
     fragmented.piece = Piece { start: start as u16, end: (start + length) as u16 };
     fragmented.last = !more;
+    fragmented.size = headers.packet_length - ETHERNET;
     Ok(())
 }
 

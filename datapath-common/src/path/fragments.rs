@@ -7,8 +7,8 @@
 use super::{Decision, Outcome, Packed, Packet, Tables, Verdict, from_container::CONSUMED, slot::FragmentSetSlot};
 use crate::{
     abi::{
-        Datagram, DropReason, FRAGMENT_BYTES, FRAGMENT_PIECES, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS,
-        FRAGMENTS_HELD, FragmentKey, FragmentSet, HeldFragment, Metric, Mutant, datagram,
+        Datagram, DropReason, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS,
+        FRAGMENTS_HELD, FragmentKey, FragmentSearch, FragmentSet, HeldFragment, Metric, Mutant, datagram,
     },
     logic::{
         fragment::{Fragmented, Placed, Placing, read_fragment},
@@ -19,8 +19,17 @@ use crate::{
 
 /// How long the first fragment of a datagram is waited for, and the others after it (as Linux's ipfrag_time).
 const DATAGRAM_TIME: u64 = 30_000_000_000;
-/// How long fragments that take up all the room of their set are held at least.
-const HELD_TIME: u64 = 1 << 30;
+/// How long fragments are held at least; after this time others may have their room. Packets of one path overtake each
+/// other by milliseconds.
+const HELD_TIME: u64 = 1 << 28;
+/// What one sender may use of its set: datagrams,
+const SENDER_WAYS: u32 = FRAGMENT_WAYS as u32 / 2;
+/// those among them that wait for their first fragment,
+const SENDER_WAITING: u32 = SENDER_WAYS / 2;
+/// and places where fragments are held.
+const SENDER_HELD: u32 = FRAGMENTS_HELD as u32 / 2;
+/// Places that the largest packet takes.
+const MOST_PLACES: u32 = FRAGMENT_ROOM.div_ceil(FRAGMENT_PLACE) as u32;
 /// How often another CPU is waited for that uses the set; each time takes some nanoseconds.
 const LOCK_TRIED: u32 = 1 << 14;
 
@@ -50,6 +59,21 @@ pub(super) fn gather<P: Packet, T: Tables>(
     let packed = follow(packet, tables, set, parsed, fragmented);
     slot.unlock();
     packed
+}
+
+/// As [`gather`], of a packet to an address of the host: whatever is wrong with it, it may be the host's own.
+#[inline(always)]
+pub(super) fn gather_for_host<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &Headers,
+    parsed: &mut Parsed,
+    fragmented: &mut Fragmented,
+) -> Packed {
+    match gather(packet, tables, headers, parsed, fragmented).decision() {
+        Err(_) => Packed::new(Ok(Verdict::Pass)),
+        decided => Packed::of(decided),
+    }
 }
 
 /// The set of a sender's datagrams (by Knuth's multiplicative hash).
@@ -93,7 +117,11 @@ fn find_and_follow<P: Packet, T: Tables>(
     parsed: &mut Parsed,
     fragmented: &Fragmented,
 ) -> Result<Decision, DropReason> {
-    let way = find_or_begin(tables, set, &fragmented.key, parsed.ethertype) & (FRAGMENT_WAYS - 1);
+    let way = find_or_begin(tables, set, parsed, &fragmented.key);
+    if way == NOWHERE {
+        return Err(DropReason::Fragment);
+    }
+    let way = way as usize & (FRAGMENT_WAYS - 1);
     let datagram = &mut set.datagrams[way];
     if datagram.state == datagram::REFUSED {
         return Err(DropReason::FragmentOverlap);
@@ -112,7 +140,7 @@ fn find_and_follow<P: Packet, T: Tables>(
             return Ok(Decision::Verdict(Verdict::Consumed));
         }
     } else if datagram.state == datagram::WAITING {
-        return hold(packet, tables, set, way).map(Decision::Verdict);
+        return hold(packet, tables, set, way, fragmented.size).map(Decision::Verdict);
     }
     let datagram = &mut set.datagrams[way];
     place(tables, datagram, fragmented)?;
@@ -128,52 +156,78 @@ fn find_and_follow<P: Packet, T: Tables>(
     Ok(Decision::Open)
 }
 
-/// A walk over the datagrams of a set.
-struct Search<'a> {
-    set: &'a FragmentSet,
-    key: &'a FragmentKey,
-    now: u64,
-    position: u32,
-    /// Where the key is, or [`NOWHERE`].
-    found: u32,
-    /// The place that a new datagram takes: a free one, else that of the oldest.
-    oldest: u32,
-    oldest_deadline: u64,
-}
-
 /// No place.
 const NOWHERE: u32 = u32::MAX;
 
-/// The place of the datagram with this key.
+/// The place of the datagram with this key; [`NOWHERE`] when the fragment would have to be held, and too much is.
 #[inline(never)]
-fn find_or_begin<T: Tables>(tables: &T, set: &mut FragmentSet, key: &FragmentKey, kind: u16) -> usize {
+fn find_or_begin<T: Tables>(tables: &T, set: &mut FragmentSet, parsed: &Parsed, key: &FragmentKey) -> u32 {
     let now = tables.now();
-    let mut search = Search { set, key, now, position: 0, found: NOWHERE, oldest: 0, oldest_deadline: u64::MAX };
-    tables.repeat(FRAGMENT_WAYS as u32, &mut search, look_at_datagram);
-    let (found, oldest) = (search.found, search.oldest);
-    if found == NOWHERE {
-        begin(tables, set, oldest, now, kind);
-        set.datagrams[oldest as usize & (FRAGMENT_WAYS - 1)].key = *key;
-        return oldest as usize;
+    set.search = FragmentSearch {
+        oldest_deadline: u64::MAX,
+        senders_oldest_deadline: u64::MAX,
+        position: 0,
+        found: NOWHERE,
+        oldest: 0,
+        senders_oldest: 0,
+        ways: 0,
+        waiting: 0,
+        held: 0,
+        free: 0,
+    };
+    tables.repeat(FRAGMENT_WAYS as u32, &mut Searching { set, key, now }, look_at_datagram);
+    let FragmentSearch { found, waiting, held, .. } = set.search;
+    let known = found != NOWHERE && set.datagrams[found as usize & (FRAGMENT_WAYS - 1)].state != datagram::WAITING;
+    if parsed.fragment == Fragment::Later && !known {
+        let waiting = waiting + u32::from(found == NOWHERE);
+        if waiting > SENDER_WAITING || held >= SENDER_HELD {
+            return NOWHERE;
+        }
     }
-    found as usize
+    if found != NOWHERE {
+        return found;
+    }
+    let place = if set.search.ways >= SENDER_WAYS { set.search.senders_oldest } else { set.search.oldest };
+    begin(tables, set, place, now, parsed.ethertype);
+    set.datagrams[place as usize & (FRAGMENT_WAYS - 1)].key = *key;
+    place
+}
+
+/// A walk over the datagrams of a set.
+struct Searching<'a> {
+    set: &'a mut FragmentSet,
+    key: &'a FragmentKey,
+    now: u64,
 }
 
 #[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
-extern "C" fn look_at_datagram(_: u64, search: *mut Search<'_>) -> u64 {
+extern "C" fn look_at_datagram(_: u64, searching: *mut Searching<'_>) -> u64 {
     // SAFETY: `repeat` calls the body with the state it was given.
-    let search = unsafe { &mut *search };
-    let datagram = &search.set.datagrams[search.position as usize & (FRAGMENT_WAYS - 1)];
-    let deadline = if search.now > datagram.deadline { 0 } else { datagram.deadline };
-    if deadline != 0 && datagram.key == *search.key {
-        search.found = search.position;
-        return 1;
-    }
+    let Searching { set, key, now } = unsafe { &mut *searching };
+    let place = set.search.position;
+    set.search.position = place + 1;
+    let datagram = &set.datagrams[place as usize & (FRAGMENT_WAYS - 1)];
+    let search = &mut set.search;
+    let deadline = if *now > datagram.deadline { 0 } else { datagram.deadline };
     if deadline < search.oldest_deadline {
         search.oldest_deadline = deadline;
-        search.oldest = search.position;
+        search.oldest = place;
     }
-    search.position += 1;
+    if deadline == 0 || datagram.key.source != key.source || datagram.key.scope != key.scope {
+        return 0;
+    }
+    if datagram.key == **key {
+        search.found = place;
+    }
+    if deadline < search.senders_oldest_deadline {
+        search.senders_oldest_deadline = deadline;
+        search.senders_oldest = place;
+    }
+    search.ways += 1;
+    if datagram.held != 0 && *now + DATAGRAM_TIME < deadline + HELD_TIME {
+        search.waiting += 1;
+        search.held += datagram.held;
+    }
     0
 }
 
@@ -184,7 +238,6 @@ fn begin<T: Tables>(tables: &T, set: &mut FragmentSet, way: u32, now: u64, kind:
     set.serial = serial;
     let datagram = &mut set.datagrams[way as usize & (FRAGMENT_WAYS - 1)];
     if datagram.held != 0 {
-        set.holding = set.holding.saturating_sub(datagram.held);
         tables.count(Metric::DatagramsForgotten);
     }
     // Senders of two sets never get the same one, and those of one set not for the next 1,024 datagrams; of IPv6 one that
@@ -201,7 +254,7 @@ fn begin<T: Tables>(tables: &T, set: &mut FragmentSet, way: u32, now: u64, kind:
 }
 
 /// A new piece on its way to its place.
-struct Looking<'a> {
+struct Placement<'a> {
     datagram: &'a Datagram,
     position: u32,
     placing: Placing,
@@ -210,9 +263,9 @@ struct Looking<'a> {
 /// Adds a piece to those of its datagram that have passed.
 #[inline(never)]
 fn place<T: Tables>(tables: &T, datagram: &mut Datagram, fragmented: &Fragmented) -> Result<(), DropReason> {
-    let mut looking = Looking { datagram, position: 0, placing: Placing::new(fragmented.piece) };
-    tables.repeat(looking.datagram.pieces_used, &mut looking, look_at_piece);
-    let placing = looking.placing;
+    let mut placement = Placement { datagram, position: 0, placing: Placing::new(fragmented.piece) };
+    tables.repeat(placement.datagram.pieces_used, &mut placement, look_at_piece);
+    let placing = placement.placing;
     match placing.place(&mut datagram.pieces, &mut datagram.pieces_used, &mut datagram.length, fragmented.last) {
         Placed::New => Ok(()),
         _ if tables.mutant(Mutant::OverlapsPassed) => Ok(()),
@@ -225,34 +278,31 @@ fn place<T: Tables>(tables: &T, datagram: &mut Datagram, fragmented: &Fragmented
 }
 
 #[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
-extern "C" fn look_at_piece(_: u64, looking: *mut Looking<'_>) -> u64 {
+extern "C" fn look_at_piece(_: u64, placement: *mut Placement<'_>) -> u64 {
     // SAFETY: `repeat` calls the body with the state it was given.
-    let looking = unsafe { &mut *looking };
-    let piece = looking.datagram.pieces[looking.position as usize & (FRAGMENT_PIECES - 1)];
-    looking.placing.look(looking.position, piece);
-    looking.position += 1;
+    let Placement { datagram, position, placing } = unsafe { &mut *placement };
+    placing.look(*position, datagram.pieces[*position as usize & (FRAGMENT_PIECES - 1)]);
+    *position += 1;
     0
 }
 
 /// Holds the packet until the first fragment of its datagram comes.
 #[inline(never)]
-fn hold<P: Packet, T: Tables>(packet: &P, tables: &T, set: &mut FragmentSet, way: usize) -> Outcome {
+fn hold<P: Packet, T: Tables>(packet: &P, tables: &T, set: &mut FragmentSet, way: usize, size: u32) -> Outcome {
     if tables.mutant(Mutant::FragmentsNotHeld) {
         return Err(DropReason::Fragment);
     }
     let now = tables.now();
-    if set.holding == 0 {
-        empty(set, now);
+    let places = size.div_ceil(FRAGMENT_PLACE as u32);
+    set.search.position = 0;
+    set.search.found = NOWHERE;
+    set.search.free = 0;
+    tables.repeat(FRAGMENTS_HELD as u32, &mut Looking { set, places, now }, look_for_room);
+    let place = set.search.found;
+    if place == NOWHERE {
+        return Err(DropReason::Fragment);
     }
-    if set.held_used >= FRAGMENTS_HELD as u32 || set.bytes_used >= FRAGMENT_BYTES as u32 {
-        if now - set.held_since < HELD_TIME {
-            return Err(DropReason::Fragment);
-        }
-        empty(set, now);
-        tables.count(Metric::DatagramsForgotten);
-    }
-    let offset = set.bytes_used;
-    let length = match room_at(set, offset) {
+    let length = match room_at(set, place) {
         Some(room) => packet.save(room),
         None => 0,
     };
@@ -260,28 +310,49 @@ fn hold<P: Packet, T: Tables>(packet: &P, tables: &T, set: &mut FragmentSet, way
         return Err(DropReason::Fragment);
     }
     let datagram = &mut set.datagrams[way & (FRAGMENT_WAYS - 1)];
-    datagram.held += 1;
-    set.held[set.held_used as usize & (FRAGMENTS_HELD - 1)] =
-        HeldFragment { serial: datagram.serial, offset, length, padding: 0 };
-    set.held_used += 1;
-    set.bytes_used = offset + length.next_multiple_of(8);
-    set.holding += 1;
+    datagram.held += places;
+    let serial = datagram.serial;
+    let mut position = 0;
+    while position < MOST_PLACES {
+        if position < places {
+            let length = if position == 0 { length } else { 0 };
+            set.held[(place + position) as usize & (FRAGMENTS_HELD - 1)] = HeldFragment { serial, length, since: now };
+        }
+        position += 1;
+    }
     CONSUMED
 }
 
-/// Gives all room of the set free.
-#[inline(always)]
-fn empty(set: &mut FragmentSet, now: u64) {
-    set.held_used = 0;
-    set.bytes_used = 0;
-    set.holding = 0;
-    set.held_since = now;
+/// A walk over the places of a set.
+struct Looking<'a> {
+    set: &'a mut FragmentSet,
+    places: u32,
+    now: u64,
 }
 
-/// Room for one frame.
+#[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
+extern "C" fn look_for_room(_: u64, looking: *mut Looking<'_>) -> u64 {
+    // SAFETY: `repeat` calls the body with the state it was given.
+    let Looking { set, places, now } = unsafe { &mut *looking };
+    let place = set.search.position;
+    set.search.position = place + 1;
+    let held = &set.held[place as usize & (FRAGMENTS_HELD - 1)];
+    if held.serial != 0 && *now < held.since + HELD_TIME {
+        set.search.free = 0;
+        return 0;
+    }
+    set.search.free += 1;
+    if set.search.free < *places {
+        return 0;
+    }
+    set.search.found = place + 1 - *places;
+    1
+}
+
+/// Room for one packet, from this place on.
 #[inline(always)]
-fn room_at(set: &mut FragmentSet, offset: u32) -> Option<&mut [u8; FRAGMENT_ROOM]> {
-    let offset = offset as usize & (FRAGMENT_BYTES - 1);
+fn room_at(set: &mut FragmentSet, place: u32) -> Option<&mut [u8; FRAGMENT_ROOM]> {
+    let offset = (place as usize & (FRAGMENTS_HELD - 1)) * FRAGMENT_PLACE;
     set.bytes.get_mut(offset..offset + FRAGMENT_ROOM)?.try_into().ok()
 }
 
@@ -290,34 +361,33 @@ struct Releasing<'a, P> {
     packet: &'a mut P,
     set: &'a mut FragmentSet,
     serial: u32,
-    position: u32,
 }
 
 /// Lets the packet in once more, and what is held of its datagram behind it.
 #[inline(never)]
 fn release<P: Packet, T: Tables>(packet: &mut P, tables: &T, set: &mut FragmentSet, serial: u32) {
     packet.come_in_again();
-    let used = set.held_used;
-    let mut releasing = Releasing { packet, set, serial, position: 0 };
-    tables.repeat(used, &mut releasing, release_one);
+    set.search.position = 0;
+    tables.repeat(FRAGMENTS_HELD as u32, &mut Releasing { packet, set, serial }, release_one);
 }
 
 #[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
 extern "C" fn release_one<P: Packet>(_: u64, releasing: *mut Releasing<'_, P>) -> u64 {
     // SAFETY: `repeat` calls the body with the state it was given.
-    let releasing = unsafe { &mut *releasing };
-    let held = &mut releasing.set.held[releasing.position as usize & (FRAGMENTS_HELD - 1)];
-    releasing.position += 1;
-    if held.serial != releasing.serial {
+    let Releasing { packet, set, serial } = unsafe { &mut *releasing };
+    let place = set.search.position;
+    set.search.position = place + 1;
+    let held = &mut set.held[place as usize & (FRAGMENTS_HELD - 1)];
+    if held.serial != *serial {
         return 0;
     }
     held.serial = 0;
-    let HeldFragment { offset, length, .. } = *held;
-    releasing.set.holding = releasing.set.holding.saturating_sub(1);
-    if let Some(room) = room_at(releasing.set, offset)
-        && releasing.packet.replace(room, length).is_ok()
+    let length = held.length;
+    if length != 0
+        && let Some(room) = room_at(set, place)
+        && packet.replace(room, length).is_ok()
     {
-        releasing.packet.come_in_again();
+        packet.come_in_again();
     }
     0
 }

@@ -82,11 +82,10 @@ fn gather<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratc
     if !is_for_host && tables.subnet(&parsed.key.destination).is_none() {
         return Packed::NONE;
     }
-    match fragments::gather(packet, tables, headers, parsed, fragmented).decision() {
-        // Whatever is wrong with it, it may be the host's.
-        Err(_) if is_for_host => Packed::of(Ok(PASS)),
-        decided => Packed::of(decided),
+    if is_for_host {
+        return fragments::gather_for_host(packet, tables, headers, parsed, fragmented);
     }
+    fragments::gather(packet, tables, headers, parsed, fragmented)
 }
 
 /// Decides about a packet of no flow yet; [`Packed::BEGUN`] when it has begun one.
