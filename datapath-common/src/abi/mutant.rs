@@ -54,11 +54,17 @@ pub enum Mutant {
     UnmarkedDelivered = 24,
     /// ICMP errors keep the packet they quote as it is (N5).
     QuotedUntranslated = 25,
+    /// Fragments that come before the first one are dropped (N6).
+    FragmentsNotHeld = 26,
+    /// Fragments that overlap pass (N6).
+    OverlapsPassed = 27,
+    /// Fragments keep the identification that their sender gave them (N6).
+    IdentificationKept = 28,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -84,6 +90,9 @@ impl Mutant {
         Self::MappingPerDestination,
         Self::UnmarkedDelivered,
         Self::QuotedUntranslated,
+        Self::FragmentsNotHeld,
+        Self::OverlapsPassed,
+        Self::IdentificationKept,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.
