@@ -60,11 +60,13 @@ pub enum Mutant {
     OverlapsPassed = 27,
     /// Fragments keep the identification that their sender gave them (N6).
     IdentificationKept = 28,
+    /// Every TCP segment changes the state of its connection (N3).
+    SequencesIgnored = 29,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -93,6 +95,7 @@ impl Mutant {
         Self::FragmentsNotHeld,
         Self::OverlapsPassed,
         Self::IdentificationKept,
+        Self::SequencesIgnored,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

@@ -6,4 +6,5 @@ pub mod headers;
 pub mod parse;
 pub mod quoted;
 pub mod rewrite;
+pub mod segment;
 pub mod tcp_state;

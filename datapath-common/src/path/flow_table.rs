@@ -14,7 +14,8 @@ use crate::{
         headers::{ETHERNET, Headers},
         parse::{Parsed, Transport, protocol},
         rewrite::rewrite,
-        tcp_state::{self, Direction, flag},
+        segment::read_segment,
+        tcp_state::{self, Direction, Effect, flag},
     },
 };
 
@@ -161,10 +162,11 @@ fn advance_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     step: &Step,
 ) -> Outcome {
-    let Step { slot, direction, now } = *step;
+    let Step { slot, direction, .. } = *step;
     let flow = slot.get();
     let (answers, to) = other_side(flow, direction);
-    advance(tables, slot, parsed, direction, now);
+    let state = advance_tcp(packet, tables, headers, parsed, step)?;
+    advance(tables, slot, parsed, step, state);
     let verdict = match answers.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => Verdict::ToUplink(uplink_of(packet, tables, step, answers, parsed.key.scope)?),
@@ -226,11 +228,11 @@ pub(super) fn has_moved<T: Tables>(tables: &T, flow: &Flow, uplink: u32) -> bool
         && (known != 0 && known != uplink || !tables.is_host_address(&flow.reply.destination))
 }
 
-/// Moves the connection state and the deadline on.
+/// Moves the deadline on.
 #[inline(always)]
-fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction, now: u64) {
+fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step, state: u32) {
+    let Step { direction, now, .. } = *step;
     let flow = slot.get();
-    let state = if parsed.transport == Transport::Tcp { advance_tcp(tables, slot, parsed, direction) } else { 0 };
     let from_inside = match direction {
         Direction::Original => true,
         Direction::Reply => {
@@ -251,19 +253,49 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Di
     }
 }
 
-/// Adds what the segment says, and returns the state. A connection that both ends have closed is charged to nobody.
+/// Moves the state of a TCP connection on, and returns it. A connection that both ends have closed is charged to nobody.
 #[inline(always)]
-fn advance_tcp<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction) -> u32 {
+fn advance_tcp<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers,
+    parsed: &Parsed,
+    step: &Step,
+) -> Result<u32, DropReason> {
+    let Step { slot, direction, .. } = *step;
     let before = slot.get().tcp;
-    let seen = tcp_state::seen(before, direction, parsed.flags);
-    let mut state = before | seen;
-    if seen & !before != 0 {
-        slot.add_tcp(seen);
+    if parsed.transport != Transport::Tcp {
+        return Ok(before);
+    }
+    let segment = read_segment(packet, headers, parsed)?;
+    let known = slot.get().sequences;
+    match tcp_state::judge(before, known, direction, segment) {
+        Effect::Advance(bits, sequences) => {
+            slot.set_sequences(&known, &sequences);
+            Ok(add_bits(tables, slot, bits, segment.flags))
+        }
+        Effect::Restart(bits, sequences) => {
+            slot.set_sequences(&known, &sequences);
+            slot.set_tcp(bits);
+            Ok(bits)
+        }
+        Effect::Nothing => Ok(before),
+        Effect::Refuse => Err(DropReason::TcpInvalid),
+    }
+}
+
+/// Adds what was seen to the state of a connection, and returns it.
+#[inline(always)]
+fn add_bits<T: Tables>(tables: &T, slot: FlowSlot, bits: u32, flags: u8) -> u32 {
+    let before = slot.get().tcp;
+    let mut state = before | bits;
+    if bits & !before != 0 {
+        slot.add_tcp(bits);
         if tcp_state::is_closed(state) && slot.add_flag(flow_flags::CLOSED) {
             uncharge(tables, slot.get());
         }
     }
-    if before & tcp::RST != 0 && parsed.flags & flag::RST == 0 {
+    if before & tcp::RST != 0 && flags & flag::RST == 0 {
         slot.clear_tcp(tcp::RST);
         state &= !tcp::RST;
     }
