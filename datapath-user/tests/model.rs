@@ -173,7 +173,7 @@ impl World {
 
     fn frame(&self, ifindex: u32, bytes: Vec<u8>) -> Frame {
         let mut frame = Frame::new(ifindex, bytes);
-        frame.route = Some(Route { ifindex: UPLINK, source: Address::NONE });
+        frame.route = Route::new(UPLINK, 0);
         frame.host_sockets = self.sockets.clone();
         frame
     }

@@ -141,6 +141,10 @@ pub struct Flow {
     pub route_ifindex: u32,
     /// When the route was looked up, in units of 2^30 ns of CLOCK_MONOTONIC.
     pub route_checked: u32,
+    /// Largest IP packet that the route takes, in bytes; 0: not looked up yet.
+    pub route_mtu: u32,
+    /// Zero.
+    pub padding: u32,
     /// Packets of the initiator and of the responder.
     pub packets: [u64; 2],
     /// Bytes of the initiator and of the responder, from the IP header on.

@@ -16,7 +16,7 @@ mod settings;
 
 pub use address::Address;
 pub use drop_reason::DropReason;
-pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey};
+pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey, TokenBucket};
 pub use event::{Event, Program};
 pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
 pub use mutant::Mutant;
@@ -25,7 +25,7 @@ pub use publication::{Publication, PublishedKey};
 pub use settings::{Metric, Settings, program_log};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the maps, as the programs define and the pin directory shows them.
 pub mod map {
@@ -126,7 +126,7 @@ mod tests {
             ("AddressKey", size_of::<super::AddressKey>(), align_of::<super::AddressKey>(), 24),
             ("MacKey", size_of::<super::MacKey>(), 8, 16),
             ("Endpoint", size_of::<super::Endpoint>(), align_of::<super::Endpoint>(), 72),
-            ("EndpointUsage", size_of::<super::EndpointUsage>(), align_of::<super::EndpointUsage>(), 16),
+            ("EndpointUsage", size_of::<super::EndpointUsage>(), align_of::<super::EndpointUsage>(), 40),
             ("Network", size_of::<super::Network>(), 8, 56),
             ("Subnet", size_of::<super::Subnet>(), 8, 8),
             ("Uplink", size_of::<super::Uplink>(), align_of::<super::Uplink>(), 40),
@@ -134,10 +134,10 @@ mod tests {
             ("Publication", size_of::<super::Publication>(), 8, 24),
             ("FlowKey", size_of::<super::FlowKey>(), align_of::<super::FlowKey>(), 40),
             ("FlowIndex", size_of::<super::FlowIndex>(), 8, 8),
-            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 176),
+            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 184),
             ("UdpMapping", size_of::<super::UdpMapping>(), align_of::<super::UdpMapping>(), 40),
             ("UdpMapped", size_of::<super::UdpMapped>(), align_of::<super::UdpMapped>(), 32),
-            ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 88),
+            ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 96),
             ("Event", size_of::<super::Event>(), align_of::<super::Event>(), 72),
         ];
         for (name, size, align, expected) in layouts {

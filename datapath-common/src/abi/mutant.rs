@@ -54,11 +54,15 @@ pub enum Mutant {
     UnmarkedDelivered = 24,
     /// ICMP errors keep the packet they quote as it is (N5).
     QuotedUntranslated = 25,
+    /// No ICMP error is sent (N9, B6).
+    ErrorsUnsent = 26,
+    /// Packets may have any size (B6).
+    SizeIgnored = 27,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -84,6 +88,8 @@ impl Mutant {
         Self::MappingPerDestination,
         Self::UnmarkedDelivered,
         Self::QuotedUntranslated,
+        Self::ErrorsUnsent,
+        Self::SizeIgnored,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod headers;
+pub mod message;
 pub mod parse;
 pub mod quoted;
 pub mod rewrite;

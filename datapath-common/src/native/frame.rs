@@ -3,10 +3,12 @@
 use std::vec::Vec;
 
 use crate::{
-    abi::{DropReason, FlowKey, PublishedKey},
+    abi::{Address, DropReason, FlowKey, PublishedKey},
     logic::{
         checksum,
         headers::{ETHERNET, Headers, ROOM},
+        message::Message,
+        parse::Parsed,
     },
     path::{Checksum, Packet, Route},
 };
@@ -46,7 +48,7 @@ pub struct Frame {
     /// Whether it has no Ethernet header.
     pub bare: bool,
     /// What the host's routes say.
-    pub route: Option<Route>,
+    pub route: Route,
     /// Local keys that a socket of the host would take: protocol, address and port (wire order).
     pub host_sockets: Vec<PublishedKey>,
 }
@@ -66,7 +68,7 @@ impl Frame {
             looped_back: false,
             copies: Vec::new(),
             bare: false,
-            route: None,
+            route: Route::NONE,
             host_sockets: Vec::new(),
         }
     }
@@ -129,6 +131,23 @@ impl Packet for Frame {
         Ok(())
     }
 
+    fn quote(&self, message: &mut Message) -> bool {
+        let quoted = message.quoted as usize;
+        let bytes = self.at(ETHERNET).and_then(|at| self.bytes.get(at..at + quoted));
+        if let Some(bytes) = bytes {
+            message.quotation()[..quoted].copy_from_slice(bytes);
+        }
+        bytes.is_some()
+    }
+
+    fn replace(&mut self, _: &Parsed, headers: &Headers, header_length: u32, message: &Message) -> bool {
+        let before = if self.bare { ETHERNET as usize } else { 0 };
+        let length = message.length() as usize;
+        self.bytes = [&headers.bytes[before..header_length as usize], &message.bytes()[..length]].concat();
+        self.segment_size = 0;
+        true
+    }
+
     fn add_link_header(&mut self) -> Result<(), DropReason> {
         if self.bare {
             self.bytes.splice(0..0, [0; ETHERNET as usize]);
@@ -182,8 +201,8 @@ impl Packet for Frame {
         self.looped_back
     }
 
-    fn route(&self, _: &FlowKey, _: u32, _: bool) -> Result<Route, DropReason> {
-        self.route.ok_or(DropReason::NoRoute)
+    fn route(&self, _: &FlowKey, _: u32, _: Option<&mut Address>) -> Route {
+        self.route
     }
 
     fn host_socket(&self, key: &FlowKey) -> bool {

@@ -57,7 +57,7 @@ pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     if index == HOST || endpoint.generation == 0 {
         return Err(DropReason::UnknownDestination);
     }
-    forward::check_size(packet, headers, network.mtu)?;
+    forward::check_size(packet, tables, headers, parsed, network.mtu)?;
     forward::address_frame(headers, endpoint, network);
     packet.store_headers(headers, ETHERNET)?;
     Ok(Verdict::ToEndpoint(endpoint.ifindex))
