@@ -226,7 +226,10 @@ impl Packet for Skb {
     fn replace(&mut self, parsed: &Parsed, headers: &Headers, header_length: u32, message: &Message) -> bool {
         let length = clamped::<1, { HEADER + QUOTED_V6 }>(message.length());
         let message_at = header_length - self.missing;
-        let pulled = (parsed.transport_offset as u32 & !3) + 4;
+        let mut pulled = (parsed.transport_offset as u32 & !3) + 4;
+        if Maps.mutant(Mutant::ErrorsUnfinished) {
+            pulled = 4;
+        }
         if self.resize(message_at + length + pulled).is_err() {
             return false;
         }

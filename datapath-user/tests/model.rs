@@ -7,8 +7,8 @@ use std::{collections::HashMap, net::IpAddr};
 
 use datapath_common::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, HOST, Mutant, Network, PublishedKey, Settings, Subnet, Uplink,
-        claim, network_flags,
+        AddressKey, DropReason, Endpoint, HOST, Mutant, Network, PublishedKey, Settings, Subnet, Uplink, claim,
+        network_flags,
     },
     logic::parse::protocol,
     native::{self, Frame, NativeTables, State, checksums_are_right},

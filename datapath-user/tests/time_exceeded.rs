@@ -5,14 +5,14 @@ mod support;
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::capture::Captured;
 use lab::client::{Client, set_hops};
 use lab::frame::Transport;
 use lab::icmp_error::{IcmpError, Inquirer};
 use lab::{Capture, Container, Family, Lan, Namespace, Offload};
-use support::{Scene, assert_no_leak, at, endpoint, gateway, of, serve};
+use support::{Scene, assert_no_leak, at, configured, endpoint, gateway, of, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Nobody listens there.
@@ -125,4 +125,29 @@ fn n9_answers_have_right_checksums_with_and_without_offloads() {
     segments_are_answered(&scene, &a, "off at the host");
     a.namespace.set_offload("eth0", Offload::Off).expect("ethtool");
     segments_are_answered(&scene, &a, "off");
+}
+
+#[test]
+fn n9_one_endpoint_is_not_told_without_end() {
+    const RATE: u64 = 20;
+    const SENT: u64 = 400;
+    let scene = configured(&format!("icmp_error_rate = {RATE}\n"));
+    scene.network(1, "");
+    let (a, b) = (scene.join("a", 1, 10), scene.join("b", 1, 11));
+    let target = at(lab::lan::address(Lan::INTERNET[0]), CLOSED);
+    let asker = Client::new(&a.namespace).hops(1).datagrams(target).expect("a socket");
+    let start = Instant::now();
+    scene.expect_drops("ttl_exceeded", || {
+        for _ in 0..SENT {
+            // What was told about an earlier one is reported here.
+            let _ = asker.send_to(b"who is there?", target);
+        }
+    });
+    let told = scene.metric("time_exceeded_sent").expect("status");
+    let limited = scene.metric("icmp_errors_limited").expect("status");
+    assert_eq!(told + limited, SENT, "{told} told, {limited} not");
+    let most = RATE * (2 + start.elapsed().as_secs());
+    assert!((RATE..=most).contains(&told), "{told} told with {RATE} a second allowed");
+    // A sibling is told all the same.
+    assert_eq!(last_hop(&Client::new(&b.namespace), target, 1), Some(of(Family::V4, gateway(1))));
 }

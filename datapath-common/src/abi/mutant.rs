@@ -58,11 +58,17 @@ pub enum Mutant {
     ErrorsUnsent = 26,
     /// Packets may have any size (B6).
     SizeIgnored = 27,
+    /// Segments may have any size (B6).
+    SegmentsIgnored = 28,
+    /// ICMP errors are sent as fast as they are asked for (N9).
+    ErrorsUnlimited = 29,
+    /// An ICMP error is still to be completed by a device (N7).
+    ErrorsUnfinished = 30,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -90,6 +96,9 @@ impl Mutant {
         Self::QuotedUntranslated,
         Self::ErrorsUnsent,
         Self::SizeIgnored,
+        Self::SegmentsIgnored,
+        Self::ErrorsUnlimited,
+        Self::ErrorsUnfinished,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

@@ -27,7 +27,8 @@ pub(super) fn check_size<P: Packet, T: Tables>(
     if headers.packet_length <= mtu + ETHERNET || segment_length(packet, headers, parsed) <= mtu {
         return Ok(());
     }
-    if tables.mutant(Mutant::SizeIgnored) {
+    let segmented = packet.segment_size() != 0 && tables.mutant(Mutant::SegmentsIgnored);
+    if segmented || tables.mutant(Mutant::SizeIgnored) {
         return Ok(());
     }
     headers.exceeds = mtu;
