@@ -13,7 +13,7 @@ use aya_ebpf::{
     helpers,
 };
 use datapath_common::{
-    abi::{Address, DropReason, FlowKey, Mutant, Settings},
+    abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, Mutant, Settings},
     logic::{
         headers::{ETHERNET, Headers, ROOM},
         message::{HEADER, Message, QUOTED_V6},
@@ -223,7 +223,7 @@ impl Packet for Skb {
     /// Linux 6.1.5, commit 54c3f1a81421): so the packet is first made longer by that, which also ends its segmentation,
     /// and then that is cut out.
     #[inline(always)]
-    fn replace(&mut self, parsed: &Parsed, headers: &Headers, header_length: u32, message: &Message) -> bool {
+    fn become_message(&mut self, parsed: &Parsed, headers: &Headers, header_length: u32, message: &Message) -> bool {
         let length = clamped::<1, { HEADER + QUOTED_V6 }>(message.length());
         let message_at = header_length - self.missing;
         let mut pulled = (parsed.transport_offset as u32 & !3) + 4;
@@ -252,6 +252,45 @@ impl Packet for Skb {
             self.missing = 0;
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn save(&self, room: &mut [u8; FRAGMENT_ROOM]) -> u32 {
+        let link_header = ETHERNET - self.missing;
+        let length = self.length() - link_header;
+        if length > FRAGMENT_ROOM as u32 {
+            return 0;
+        }
+        let length = clamped::<1, { FRAGMENT_ROOM as u32 }>(length);
+        // SAFETY: `length` bytes fit.
+        let failed =
+            unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), link_header, room.as_mut_ptr().cast(), length) };
+        if failed == 0 { length } else { 0 }
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, saved: &[u8; FRAGMENT_ROOM], length: u32) -> Result<(), DropReason> {
+        let link_header = ETHERNET - self.missing;
+        self.resize(link_header + length)?;
+        let length = clamped::<1, { FRAGMENT_ROOM as u32 }>(length);
+        // SAFETY: `length` bytes were saved. A sum that the device has made of the packet begins where they do.
+        let failed = unsafe {
+            helpers::bpf_skb_store_bytes(
+                self.skb,
+                link_header,
+                saved.as_ptr().cast(),
+                length,
+                BPF_F_RECOMPUTE_CSUM as u64,
+            )
+        };
+        if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn come_in_again(&mut self) {
+        let ifindex = self.ifindex();
+        // SAFETY: the helper checks its arguments. A copy that finds no memory is a lost packet.
+        unsafe { helpers::bpf_clone_redirect(self.skb, ifindex, BPF_F_INGRESS as u64) };
     }
 
     #[inline(always)]

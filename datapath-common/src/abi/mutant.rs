@@ -54,21 +54,27 @@ pub enum Mutant {
     UnmarkedDelivered = 24,
     /// ICMP errors keep the packet they quote as it is (N5).
     QuotedUntranslated = 25,
+    /// Fragments that come before the first one are dropped (N6).
+    FragmentsNotHeld = 26,
+    /// Fragments that overlap pass (N6).
+    OverlapsPassed = 27,
+    /// Fragments keep the identification that their sender gave them (N6).
+    IdentificationKept = 28,
     /// No ICMP error is sent (N9, B6).
-    ErrorsUnsent = 26,
+    ErrorsUnsent = 29,
     /// Packets may have any size (B6).
-    SizeIgnored = 27,
+    SizeIgnored = 30,
     /// Segments may have any size (B6).
-    SegmentsIgnored = 28,
+    SegmentsIgnored = 31,
     /// ICMP errors are sent as fast as they are asked for (N9).
-    ErrorsUnlimited = 29,
+    ErrorsUnlimited = 32,
     /// An ICMP error is still to be completed by a device (N7).
-    ErrorsUnfinished = 30,
+    ErrorsUnfinished = 33,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -94,6 +100,9 @@ impl Mutant {
         Self::MappingPerDestination,
         Self::UnmarkedDelivered,
         Self::QuotedUntranslated,
+        Self::FragmentsNotHeld,
+        Self::OverlapsPassed,
+        Self::IdentificationKept,
         Self::ErrorsUnsent,
         Self::SizeIgnored,
         Self::SegmentsIgnored,

@@ -91,21 +91,24 @@ pub enum Metric {
     EventsLost = 2,
     /// Flows ended because the host itself used their tuple.
     FlowsYielded = 3,
+    /// Datagrams of which fragments were held whose first one never came, or sets of them.
+    DatagramsForgotten = 4,
     /// ICMP time exceeded messages sent.
-    TimeExceededSent = 4,
+    TimeExceededSent = 5,
     /// ICMP fragmentation needed and packet too big messages sent.
-    TooBigSent = 5,
+    TooBigSent = 6,
     /// ICMP errors not sent because there were too many.
-    IcmpErrorsLimited = 6,
+    IcmpErrorsLimited = 7,
 }
 
 impl Metric {
     /// Every metric, with its name as `/metrics` and `status` show it.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowsReclaimed, "flows_reclaimed"),
         (Self::EventsLost, "events_lost"),
         (Self::FlowsYielded, "flows_yielded"),
+        (Self::DatagramsForgotten, "datagrams_forgotten"),
         (Self::TimeExceededSent, "time_exceeded_sent"),
         (Self::TooBigSent, "too_big_sent"),
         (Self::IcmpErrorsLimited, "icmp_errors_limited"),

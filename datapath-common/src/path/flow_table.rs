@@ -14,7 +14,7 @@ use crate::{
     },
     logic::{
         headers::{ETHERNET, Headers},
-        parse::{Fragment, Parsed, Transport, protocol},
+        parse::{Parsed, Transport, protocol},
         rewrite::rewrite,
         tcp_state::{self, Direction, flag},
     },
@@ -57,18 +57,12 @@ fn find_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     sender: FlowEnd,
 ) -> Option<Outcome> {
-    if parsed.fragment == Fragment::Later {
-        return None;
-    }
     let Found { slot, direction } = find(tables, &parsed.key)?;
     let flow = slot.get();
     let now = tables.now();
     if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
         end(tables, slot);
         return None;
-    }
-    if parsed.fragment != Fragment::Whole {
-        return Some(Err(DropReason::Fragment));
     }
     if let Err(reason) = forward::check_hops(parsed, other_side(flow, direction).0.scope) {
         return Some(Err(reason));

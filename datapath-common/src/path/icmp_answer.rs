@@ -45,7 +45,7 @@ fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratc
         && is_in_time(tables, told)
         && quote(packet, headers, message)
         && write_message(tables, headers, parsed, message, too_big)
-        && replace(packet, headers, parsed, message);
+        && become_message(packet, headers, parsed, message);
     Packed::new(if answered {
         tables.count(if too_big { Metric::TooBigSent } else { Metric::TimeExceededSent });
         Ok(Verdict::Reflected)
@@ -149,7 +149,7 @@ const PRECEDENCE: u8 = 0xc0;
 
 /// Makes the packet the message, to whom it came from.
 #[inline(never)]
-fn replace<P: Packet>(packet: &mut P, headers: &mut Headers, parsed: &Parsed, message: &Message) -> bool {
+fn become_message<P: Packet>(packet: &mut P, headers: &mut Headers, parsed: &Parsed, message: &Message) -> bool {
     let asker = headers.source_mac();
     headers.set_macs(asker, message.sender_mac);
     let header_length = if headers.ethertype() == ethertype::IPV4 {
@@ -159,7 +159,7 @@ fn replace<P: Packet>(packet: &mut P, headers: &mut Headers, parsed: &Parsed, me
         write_v6(headers, parsed, message);
         ETHERNET + 40
     };
-    packet.replace(parsed, headers, header_length, message)
+    packet.become_message(parsed, headers, header_length, message)
 }
 
 /// Writes the header of an IPv4 packet that is never fragmented, and so needs no identification (RFC 6864 section 4.1).
