@@ -24,6 +24,8 @@ pub struct Captured {
     pub view: View,
     /// Whether this namespace sent it; otherwise it arrived.
     pub outgoing: bool,
+    /// Whether the transport checksum was left to a device to complete, which a veth pair never does.
+    pub checksum_to_come: bool,
     /// The frame as it was, without a tag that the kernel had taken out.
     pub bytes: Vec<u8>,
 }
@@ -108,7 +110,12 @@ fn record(socket: &PacketSocket, frames: &Mutex<Vec<Captured>>, stop: &AtomicBoo
                 quiet_since = Instant::now();
                 let bytes = &buffer[..received.length];
                 if let Some(view) = View::of(bytes, received.vlan) {
-                    let captured = Captured { view, outgoing: received.outgoing, bytes: bytes.to_vec() };
+                    let captured = Captured {
+                        view,
+                        outgoing: received.outgoing,
+                        checksum_to_come: received.checksum_to_come,
+                        bytes: bytes.to_vec(),
+                    };
                     frames.lock().unwrap_or_else(PoisonError::into_inner).push(captured);
                 }
             }

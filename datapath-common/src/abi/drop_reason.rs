@@ -141,11 +141,11 @@ drop_reasons! {
         "An IP protocol that cannot be translated.",
         "Use TCP, UDP or ICMP echo, or a network without masquerade.";
     TtlExceeded = 34, "ttl_exceeded",
-        "Its TTL or hop limit has run out.",
-        "Look for a routing loop.";
+        "Its TTL or hop limit has run out, and its sender could not be told: it is an error itself, or there were too many.",
+        "Look for a routing loop; `icmp_errors_limited` of `status --json` counts those that were too many.";
     TooBig = 35, "too_big",
-        "It is larger than the MTU of where it goes.",
-        "Give all networks on the way the same MTU.";
+        "It is larger than the MTU of where it goes, and its sender could not be told: it is a later fragment or an error itself, or there were too many.",
+        "Give all networks on the way the same MTU; `icmp_errors_limited` of `status --json` counts those that were too many.";
     SourceRouted = 36, "source_routed",
         "It carries a source route (IPv4 LSRR or SSRR, IPv6 routing header type 0).",
         "Look at the sender: source routing is refused (RFC 5095, RFC 7126).";

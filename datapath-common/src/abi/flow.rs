@@ -155,14 +155,14 @@ pub struct Flow {
     pub route_ifindex: u32,
     /// When the route was looked up, in units of 2^30 ns of CLOCK_MONOTONIC.
     pub route_checked: u32,
+    /// Largest IP packet that the route takes, in bytes; 0: not looked up yet.
+    pub route_mtu: u32,
+    /// Of TCP. Each number is written by packets of one direction, but in the handshake.
+    pub sequences: Sequences,
     /// Packets of the initiator and of the responder.
     pub packets: [u64; 2],
     /// Bytes of the initiator and of the responder, from the IP header on.
     pub bytes: [u64; 2],
-    /// Of TCP. Each number is written by packets of one direction, but in the handshake.
-    pub sequences: Sequences,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// The inside of a UDP mapping: one source on one network, as seen from one external address (RFC 4787 REQ-1).

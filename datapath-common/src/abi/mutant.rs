@@ -60,13 +60,23 @@ pub enum Mutant {
     OverlapsPassed = 27,
     /// Fragments keep the identification that their sender gave them (N6).
     IdentificationKept = 28,
-    /// Every TCP segment changes the state of its connection (N3).
-    SequencesIgnored = 29,
+    /// No ICMP error is sent (N9, B6).
+    ErrorsUnsent = 29,
+    /// Packets may have any size (B6).
+    SizeIgnored = 30,
+    /// Segments may have any size (B6).
+    SegmentsIgnored = 31,
+    /// ICMP errors are sent as fast as they are asked for (N9).
+    ErrorsUnlimited = 32,
+    /// An ICMP error is still to be completed by a device (N7).
+    ErrorsUnfinished = 33,
+    /// A reset ends its connection whatever its number (N3).
+    ResetsBelieved = 34,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 34] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -95,7 +105,12 @@ impl Mutant {
         Self::FragmentsNotHeld,
         Self::OverlapsPassed,
         Self::IdentificationKept,
-        Self::SequencesIgnored,
+        Self::ErrorsUnsent,
+        Self::SizeIgnored,
+        Self::SegmentsIgnored,
+        Self::ErrorsUnlimited,
+        Self::ErrorsUnfinished,
+        Self::ResetsBelieved,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

@@ -35,6 +35,10 @@ pub struct Headers {
     pub length: u32,
     /// Bytes of the whole packet, laid out the same way.
     pub packet_length: u32,
+    /// The MTU that the packet exceeds, once a stage has found that it does.
+    pub exceeds: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 impl Headers {

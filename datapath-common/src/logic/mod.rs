@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod fragment;
 pub mod headers;
+pub mod message;
 pub mod parse;
 pub mod quoted;
 pub mod rewrite;

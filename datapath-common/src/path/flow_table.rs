@@ -3,13 +3,15 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Scratch, Tables, Verdict,
+    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict,
     flow_slots::{end, uncharge},
     forward, icmp_error,
     slot::FlowSlot,
 };
 use crate::{
-    abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, claim, flow_flags, scope, tcp},
+    abi::{
+        DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope, tcp,
+    },
     logic::{
         headers::{ETHERNET, Headers},
         parse::{Parsed, Transport, protocol},
@@ -62,6 +64,9 @@ fn find_and_send<P: Packet, T: Tables>(
     if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
         end(tables, slot);
         return None;
+    }
+    if let Err(reason) = forward::check_hops(parsed, other_side(flow, direction).0.scope) {
+        return Some(Err(reason));
     }
     Some(send(packet, tables, headers, parsed, &Step { slot, direction, now }).unwrap())
 }
@@ -169,54 +174,64 @@ fn advance_and_send<P: Packet, T: Tables>(
     advance(tables, slot, parsed, step, state);
     let verdict = match answers.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
-        scope::UPLINK => Verdict::ToUplink(uplink_of(packet, tables, step, answers, parsed.key.scope)?),
-        _ => forward::to_endpoint(packet, tables, headers, to.endpoint)?,
+        scope::UPLINK => {
+            let route = route_of(packet, tables, step, answers, parsed.key.scope)?;
+            forward::check_size(packet, tables, headers, parsed, route.mtu())?;
+            Verdict::ToUplink(route.ifindex())
+        }
+        _ => forward::to_endpoint(packet, tables, headers, parsed, to.endpoint)?,
     };
     rewrite(packet, headers, parsed, answers, forward::is_routed(parsed.key.scope, answers.scope))?;
     slot.count(direction == Direction::Reply, headers.packet_length - ETHERNET);
     Ok(verdict)
 }
 
-/// The uplink the flow leaves by. The route is asked for again once a second, so that a change of the host's routes
+/// The route the flow leaves by. It is asked for again once a second, so that a change of the host's routes
 /// is followed without the daemon.
 #[inline(always)]
-fn uplink_of<P: Packet, T: Tables>(
+fn route_of<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     step: &Step,
     answers: &FlowKey,
     network_id: u16,
-) -> Result<u32, DropReason> {
+) -> Result<Route, DropReason> {
     let Step { slot, now, .. } = *step;
     let flow = slot.get();
-    let (known, checked) = (flow.route_ifindex, flow.route_checked);
-    if known != 0 && checked == (now >> 30) as u32 {
+    let known = Route::new(flow.route_ifindex, flow.route_mtu);
+    if known.ifindex() != 0 && flow.route_checked == (now >> 30) as u32 {
         return Ok(known);
     }
-    let uplink = route(packet, tables, answers, network_id)?;
-    if has_moved(tables, flow, uplink) {
+    let route = route(packet, tables, answers, network_id)?;
+    if has_moved(tables, flow, route.ifindex()) {
         // A new flow takes the right address (as nf_nat_oif_changed does).
         end(tables, slot);
         return Err(DropReason::OutOfState);
     }
-    slot.set_route(uplink, now);
-    Ok(uplink)
+    slot.set_route(route, now);
+    Ok(route)
 }
 
-/// The uplink by which the host's routes lead from this network to who sends `answers`.
+/// The way by which the host's routes lead from this network to who sends `answers`.
 #[inline(always)]
 pub(super) fn route<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     answers: &FlowKey,
     network_id: u16,
-) -> Result<u32, DropReason> {
+) -> Result<Route, DropReason> {
     let network = tables.network(network_id as u32).ok_or(DropReason::UnknownPort)?;
-    let route = packet.route(answers, network.gateway_ifindex, false)?;
-    if tables.uplink(route.ifindex).is_none() {
-        return Err(DropReason::NotAnUplink);
+    Ok(by_uplink(tables, packet.route(answers, network.gateway_ifindex, None))?.0)
+}
+
+/// The route, as far as its uplink lets it go, and the uplink.
+#[inline(always)]
+pub(super) fn by_uplink<T: Tables>(tables: &T, route: Route) -> Result<(Route, &Uplink), DropReason> {
+    if route == Route::NONE {
+        return Err(DropReason::NoRoute);
     }
-    Ok(route.ifindex)
+    let uplink = tables.uplink(route.ifindex()).ok_or(DropReason::NotAnUplink)?;
+    Ok((route.bounded_by(uplink), uplink))
 }
 
 /// Whether the external address of a masqueraded flow is no longer the one for this uplink: it belongs to the uplink that
@@ -269,7 +284,11 @@ fn advance_tcp<P: Packet, T: Tables>(
     }
     let segment = read_segment(packet, headers, parsed)?;
     let known = slot.get().sequences;
-    match tcp_state::judge(before, known, direction, segment) {
+    let mut effect = tcp_state::judge(before, known, direction, segment);
+    if tables.mutant(Mutant::ResetsBelieved) && segment.flags & flag::RST != 0 {
+        effect = Effect::Advance(tcp::RST, known);
+    }
+    match effect {
         Effect::Advance(bits, sequences) => {
             slot.set_sequences(&known, &sequences);
             Ok(add_bits(tables, slot, bits, segment.flags))
