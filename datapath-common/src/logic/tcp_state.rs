@@ -168,10 +168,14 @@ const fn reopen(state: u32, mut sequences: Sequences, direction: Direction, segm
     Effect::Nothing
 }
 
-/// Whether the responder may be answering [`tcp::REOPENED`].
+/// Whether the responder may be answering [`tcp::REOPENED`]. What both ends have closed is over for good: it is charged to
+/// nobody any more.
 #[inline(always)]
 const fn may_answer_another(state: u32, direction: Direction, segment: Segment) -> bool {
-    state & tcp::REOPENED != 0 && matches!(direction, Direction::Reply) && segment.flags & flag::ACK != 0
+    state & tcp::REOPENED != 0
+        && !is_closed(state)
+        && matches!(direction, Direction::Reply)
+        && segment.flags & flag::ACK != 0
 }
 
 /// Data, acknowledgements and FIN.

@@ -225,6 +225,18 @@ fn a_responder_that_has_lost_the_connection_begins_or_refuses_another_one() {
     assert!(is_closing(connection.state));
 }
 
+#[test]
+fn what_both_ends_have_closed_does_not_begin_once_more() {
+    let mut connection = Connection::established();
+    connection.plays(&[
+        (Original, SYN, 7_000, 0, 0),
+        (Original, FIN_ACK, 1, 0, RESPONDER + 1),
+        (Reply, FIN_ACK, RESPONDER + 1, 0, 2),
+    ]);
+    assert_eq!(connection.play((Reply, SYN_ACK, 99, 0, 7_001)), Effect::Nothing);
+    assert!(is_closed(connection.state));
+}
+
 proptest! {
     /// Whoever does not see the connection guesses numbers.
     #[test]

@@ -3,21 +3,16 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict,
-    flow_slots::{end, uncharge},
-    forward, icmp_error,
+    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, icmp_error,
     slot::FlowSlot,
 };
 use crate::{
-    abi::{
-        DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope, tcp,
-    },
+    abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope},
     logic::{
         headers::{ETHERNET, Headers},
         parse::{Parsed, Transport, protocol},
         rewrite::rewrite,
-        segment::read_segment,
-        tcp_state::{self, Direction, Effect, flag},
+        tcp_state::{self, Direction},
     },
 };
 
@@ -141,10 +136,10 @@ fn is_current<T: Tables>(tables: &T, flow: &Flow, direction: Direction, parsed: 
 }
 
 /// A packet of a flow.
-struct Step {
-    slot: FlowSlot,
-    direction: Direction,
-    now: u64,
+pub(super) struct Step {
+    pub slot: FlowSlot,
+    pub direction: Direction,
+    pub now: u64,
 }
 
 /// Advances the flow and sends the packet: out as the reverse of what the other side sends in.
@@ -170,8 +165,12 @@ fn advance_and_send<P: Packet, T: Tables>(
     let Step { slot, direction, .. } = *step;
     let flow = slot.get();
     let (answers, to) = other_side(flow, direction);
-    let state = advance_tcp(packet, tables, headers, parsed, step)?;
-    advance(tables, slot, parsed, step, state);
+    if parsed.transport == Transport::Tcp
+        && let Some(refused) = connection::advance(packet, tables, headers, parsed, step).outcome()
+    {
+        return refused;
+    }
+    advance(tables, slot, parsed, step);
     let verdict = match answers.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => {
@@ -245,7 +244,7 @@ pub(super) fn has_moved<T: Tables>(tables: &T, flow: &Flow, uplink: u32) -> bool
 
 /// Moves the deadline on.
 #[inline(always)]
-fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step, state: u32) {
+fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step) {
     let Step { direction, now, .. } = *step;
     let flow = slot.get();
     let from_inside = match direction {
@@ -258,7 +257,7 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step, 
             parsed.transport == Transport::Tcp || flow.flags & flow_flags::MASQUERADED == 0
         }
     };
-    let deadline = now + timeout(tables, parsed.key.protocol, state);
+    let deadline = now + timeout(tables, parsed.key.protocol, flow.tcp);
     let known = flow.deadline;
     if from_inside && (deadline > known + DEADLINE_SLACK || known > deadline + DEADLINE_SLACK) {
         slot.set_deadline(deadline);
@@ -266,59 +265,6 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step, 
             extend_mapping(tables, flow, deadline);
         }
     }
-}
-
-/// Moves the state of a TCP connection on, and returns it. A connection that both ends have closed is charged to nobody.
-#[inline(always)]
-fn advance_tcp<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    headers: &Headers,
-    parsed: &Parsed,
-    step: &Step,
-) -> Result<u32, DropReason> {
-    let Step { slot, direction, .. } = *step;
-    let before = slot.get().tcp;
-    if parsed.transport != Transport::Tcp {
-        return Ok(before);
-    }
-    let segment = read_segment(packet, headers, parsed)?;
-    let known = slot.get().sequences;
-    let mut effect = tcp_state::judge(before, known, direction, segment);
-    if tables.mutant(Mutant::ResetsBelieved) && segment.flags & flag::RST != 0 {
-        effect = Effect::Advance(tcp::RST, known);
-    }
-    match effect {
-        Effect::Advance(bits, sequences) => {
-            slot.set_sequences(&known, &sequences);
-            Ok(add_bits(tables, slot, bits, segment.flags))
-        }
-        Effect::Restart(bits, sequences) => {
-            slot.set_sequences(&known, &sequences);
-            slot.set_tcp(bits);
-            Ok(bits)
-        }
-        Effect::Nothing => Ok(before),
-        Effect::Refuse => Err(DropReason::TcpInvalid),
-    }
-}
-
-/// Adds what was seen to the state of a connection, and returns it.
-#[inline(always)]
-fn add_bits<T: Tables>(tables: &T, slot: FlowSlot, bits: u32, flags: u8) -> u32 {
-    let before = slot.get().tcp;
-    let mut state = before | bits;
-    if bits & !before != 0 {
-        slot.add_tcp(bits);
-        if tcp_state::is_closed(state) && slot.add_flag(flow_flags::CLOSED) {
-            uncharge(tables, slot.get());
-        }
-    }
-    if before & tcp::RST != 0 && flags & flag::RST == 0 {
-        slot.clear_tcp(tcp::RST);
-        state &= !tcp::RST;
-    }
-    state
 }
 
 /// A UDP mapping lives as long as its longest flow.
