@@ -70,11 +70,13 @@ pub enum Mutant {
     ErrorsUnlimited = 32,
     /// An ICMP error is still to be completed by a device (N7).
     ErrorsUnfinished = 33,
+    /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
+    MssUnclamped = 34,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -108,6 +110,7 @@ impl Mutant {
         Self::SegmentsIgnored,
         Self::ErrorsUnlimited,
         Self::ErrorsUnfinished,
+        Self::MssUnclamped,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use super::{
     Outcome, Packed, Packet, Route, Scratch, Tables, Verdict,
     flow_slots::{end, uncharge},
-    forward, icmp_error,
+    forward, icmp_error, mss_clamp,
     slot::FlowSlot,
 };
 use crate::{
@@ -179,6 +179,9 @@ fn advance_and_send<P: Packet, T: Tables>(
         }
         _ => forward::to_endpoint(packet, tables, headers, parsed, to.endpoint)?,
     };
+    if parsed.transport == Transport::Tcp && parsed.flags & flag::SYN != 0 {
+        mss_clamp::clamp(packet, tables, parsed, answers.scope, flow.route_mtu)?;
+    }
     rewrite(packet, headers, parsed, answers, forward::is_routed(parsed.key.scope, answers.scope))?;
     slot.count(direction == Direction::Reply, headers.packet_length - ETHERNET);
     Ok(verdict)
