@@ -1,7 +1,7 @@
 //! The segment size that the ends of a TCP connection ask for, lowered to what fits the path (`--mss-clamp`): for peers
 //! that never learn the path's MTU, because somebody on the way drops the ICMP errors that tell it.
 
-use super::{Checksum, Packet, Tables};
+use super::{Checksum, Packet, Tables, flow_table};
 use crate::{
     abi::{DropReason, Mutant, network_flags, scope},
     logic::{checksum::Sum, headers::ethertype, parse::Parsed},
@@ -14,17 +14,19 @@ mod option {
     pub const MAXIMUM_SEGMENT_SIZE: u8 = 2;
 }
 
-/// Bytes of the option.
+/// Bytes of the option that names the segment size.
 const OPTION: u32 = 4;
-/// More options than fit a TCP header.
+/// Bytes that options may take, and so the most there can be.
 const OPTIONS: u32 = 40;
 
-/// Lowers what a segment with SYN on its way to `to` asks for, if it crosses an uplink to or from a network that wants it.
-/// `route_mtu` is that of the flow's route, 0 when that is not known yet.
+/// Lowers what a segment with SYN on its way to `to` asks for, if it crosses an uplink to or from a network that wants it:
+/// to the smaller one of the network's MTU and that of the route to the outside, less headers without options, as nftables'
+/// `tcp option maxseg size set rt mtu` does. `route_mtu` is that of the flow's route, 0 when that was not asked for yet.
 ///
 /// # Errors
 /// [`DropReason::WriteFailed`].
-#[inline(never)]
+// Part of its caller, whose stack has room for no other on top of it when the route is asked for.
+#[inline(always)]
 pub(super) fn clamp<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
@@ -36,22 +38,33 @@ pub(super) fn clamp<P: Packet, T: Tables>(
         (scope::UPLINK, inside) | (inside, scope::UPLINK) => inside,
         _ => return Ok(()),
     };
-    let wanted = tables.network(inside as u32).is_some_and(|network| network.has(network_flags::MSS_CLAMP));
-    if !wanted || tables.mutant(Mutant::MssUnclamped) {
+    let Some(network) = tables.network(inside as u32) else {
+        return Ok(());
+    };
+    if !network.has(network_flags::MSS_CLAMP) || tables.mutant(Mutant::MssUnclamped) {
         return Ok(());
     }
-    let mtu = match route_mtu {
-        0 => tables.uplink(packet.ifindex()).map_or(0, |uplink| uplink.mtu),
+    let outside = match route_mtu {
+        // The first segment comes from outside, so this is the way back.
+        0 => flow_table::route(packet, tables, &parsed.key, inside).map_or(network.mtu, |route| route.mtu()),
         known => known,
     };
-    let headers = if parsed.ethertype == ethertype::IPV4 { 40 } else { 60 };
+    let mtu = if outside < network.mtu { outside } else { network.mtu };
+    lower_to(packet, tables, parsed, mtu)
+}
+
+/// Lowers what the segment asks for to what fits packets of `mtu` bytes.
+#[inline(never)]
+fn lower_to<P: Packet, T: Tables>(packet: &mut P, tables: &T, parsed: &Parsed, mtu: u32) -> Result<(), DropReason> {
+    let ipv6 = parsed.ethertype != ethertype::IPV4;
+    let headers = if ipv6 { 60 } else { 40 };
     if mtu <= headers {
         return Ok(());
     }
     let begin = parsed.transport_offset as u32;
     let [length] = packet.load(begin + 12).ok_or(DropReason::WriteFailed)?;
     let end = begin + (length >> 4) as u32 * 4;
-    let mut walk = Walk { packet, begin, at: begin + 20, end, most: mtu - headers, ipv6: headers == 60, failed: false };
+    let mut walk = Walk { packet, begin, at: begin + 20, end, most: mtu - headers, ipv6, failed: false };
     tables.repeat(OPTIONS, &mut walk, next_option);
     if walk.failed { Err(DropReason::WriteFailed) } else { Ok(()) }
 }
@@ -82,14 +95,17 @@ extern "C" fn next_option<P: Packet>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
     match kind {
         option::END => return 1,
         option::NO_OPERATION => walk.at += 1,
-        option::MAXIMUM_SEGMENT_SIZE => {
-            let asked = u16::from_be_bytes([high, low]);
-            walk.failed = asked as u32 > walk.most && lower(walk, asked).is_err();
-            return 1;
-        }
         // No option is shorter than its kind and length.
         _ if length < 2 => return 1,
-        _ => walk.at += length as u32,
+        _ => {
+            let asked = u16::from_be_bytes([high, low]);
+            let is_size = kind == option::MAXIMUM_SEGMENT_SIZE && length as u32 == OPTION;
+            if is_size && asked as u32 > walk.most && lower(walk, asked).is_err() {
+                walk.failed = true;
+                return 1;
+            }
+            walk.at += length as u32;
+        }
     }
     0
 }
