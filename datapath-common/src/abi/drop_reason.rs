@@ -167,11 +167,14 @@ drop_reasons! {
     FragmentOverlap = 42, "fragment_overlap",
         "A fragment that repeats or overlaps another one of its datagram, or one behind its end.",
         "Look at the sender: fragments are made to overlap in order to hide something (RFC 5722).";
+    TcpInvalid = 43, "tcp_invalid",
+        "A TCP segment that no receiver would take: a RST outside the window of its connection, or flags that contradict each other.",
+        "Nothing: the connection goes on. If there are many, somebody tries to end connections of others.";
 }
 
 impl DropReason {
     /// Entries of the per-reason counters: one more than the highest number.
-    pub const COUNT: u32 = 43;
+    pub const COUNT: u32 = 44;
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub use address::Address;
 pub use drop_reason::DropReason;
 pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey, TokenBucket};
 pub use event::{Event, Program};
-pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
+pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, Sequences, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
 pub use fragment::{
     Datagram, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS, FRAGMENTS_HELD,
     FragmentKey, FragmentSearch, FragmentSet, HeldFragment, Piece, datagram,
@@ -142,7 +142,7 @@ mod tests {
             ("Publication", size_of::<super::Publication>(), 8, 24),
             ("FlowKey", size_of::<super::FlowKey>(), align_of::<super::FlowKey>(), 40),
             ("FlowIndex", size_of::<super::FlowIndex>(), 8, 8),
-            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 184),
+            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 200),
             ("FragmentKey", size_of::<super::FragmentKey>(), align_of::<super::FragmentKey>(), 40),
             ("Datagram", size_of::<super::Datagram>(), align_of::<super::Datagram>(), 200),
             ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 276672),

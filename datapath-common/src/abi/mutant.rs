@@ -70,13 +70,15 @@ pub enum Mutant {
     ErrorsUnlimited = 32,
     /// An ICMP error is still to be completed by a device (N7).
     ErrorsUnfinished = 33,
+    /// A reset ends its connection whatever its number (N3).
+    ResetsBelieved = 34,
     /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
-    MssUnclamped = 34,
+    MssUnclamped = 35,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -110,6 +112,7 @@ impl Mutant {
         Self::SegmentsIgnored,
         Self::ErrorsUnlimited,
         Self::ErrorsUnfinished,
+        Self::ResetsBelieved,
         Self::MssUnclamped,
     ];
 

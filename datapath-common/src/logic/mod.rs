@@ -7,4 +7,5 @@ pub mod message;
 pub mod parse;
 pub mod quoted;
 pub mod rewrite;
+pub mod segment;
 pub mod tcp_state;

@@ -3,15 +3,11 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict,
-    flow_slots::{end, uncharge},
-    forward, icmp_error, mss_clamp,
-    slot::FlowSlot,
+    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, icmp_error,
+    mss_clamp, slot::FlowSlot,
 };
 use crate::{
-    abi::{
-        DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope, tcp,
-    },
+    abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope},
     logic::{
         headers::{ETHERNET, Headers},
         parse::{Parsed, Transport, protocol},
@@ -140,10 +136,10 @@ fn is_current<T: Tables>(tables: &T, flow: &Flow, direction: Direction, parsed: 
 }
 
 /// A packet of a flow.
-struct Step {
-    slot: FlowSlot,
-    direction: Direction,
-    now: u64,
+pub(super) struct Step {
+    pub slot: FlowSlot,
+    pub direction: Direction,
+    pub now: u64,
 }
 
 /// Advances the flow and sends the packet: out as the reverse of what the other side sends in.
@@ -166,10 +162,15 @@ fn advance_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     step: &Step,
 ) -> Outcome {
-    let Step { slot, direction, now } = *step;
+    let Step { slot, direction, .. } = *step;
     let flow = slot.get();
     let (answers, to) = other_side(flow, direction);
-    advance(tables, slot, parsed, direction, now);
+    if parsed.transport == Transport::Tcp
+        && let Some(refused) = connection::advance(packet, tables, headers, parsed, step).outcome()
+    {
+        return refused;
+    }
+    advance(tables, slot, parsed, step);
     let verdict = match answers.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => {
@@ -244,11 +245,11 @@ pub(super) fn has_moved<T: Tables>(tables: &T, flow: &Flow, uplink: u32) -> bool
         && (known != 0 && known != uplink || !tables.is_host_address(&flow.reply.destination))
 }
 
-/// Moves the connection state and the deadline on.
+/// Moves the deadline on.
 #[inline(always)]
-fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction, now: u64) {
+fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step) {
+    let Step { direction, now, .. } = *step;
     let flow = slot.get();
-    let state = if parsed.transport == Transport::Tcp { advance_tcp(tables, slot, parsed, direction) } else { 0 };
     let from_inside = match direction {
         Direction::Original => true,
         Direction::Reply => {
@@ -259,7 +260,7 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Di
             parsed.transport == Transport::Tcp || flow.flags & flow_flags::MASQUERADED == 0
         }
     };
-    let deadline = now + timeout(tables, parsed.key.protocol, state);
+    let deadline = now + timeout(tables, parsed.key.protocol, flow.tcp);
     let known = flow.deadline;
     if from_inside && (deadline > known + DEADLINE_SLACK || known > deadline + DEADLINE_SLACK) {
         slot.set_deadline(deadline);
@@ -267,25 +268,6 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Di
             extend_mapping(tables, flow, deadline);
         }
     }
-}
-
-/// Adds what the segment says, and returns the state. A connection that both ends have closed is charged to nobody.
-#[inline(always)]
-fn advance_tcp<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction) -> u32 {
-    let before = slot.get().tcp;
-    let seen = tcp_state::seen(before, direction, parsed.flags);
-    let mut state = before | seen;
-    if seen & !before != 0 {
-        slot.add_tcp(seen);
-        if tcp_state::is_closed(state) && slot.add_flag(flow_flags::CLOSED) {
-            uncharge(tables, slot.get());
-        }
-    }
-    if before & tcp::RST != 0 && parsed.flags & flag::RST == 0 {
-        slot.clear_tcp(tcp::RST);
-        state &= !tcp::RST;
-    }
-    state
 }
 
 /// A UDP mapping lives as long as its longest flow.

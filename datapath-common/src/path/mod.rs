@@ -6,6 +6,7 @@
 //! the kernel is the code that the tests run natively. Every path ends in an [`Outcome`].
 
 mod arp;
+mod connection;
 mod flow_slots;
 mod flow_table;
 mod forward;

@@ -8,7 +8,7 @@
 use core::ptr;
 
 use super::Route;
-use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, FragmentSet, TokenBucket, claim};
+use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, FragmentSet, Sequences, TokenBucket, claim};
 
 #[cfg(target_arch = "bpf")]
 mod atomic {
@@ -157,6 +157,7 @@ impl FlowSlot {
             (*flow).route_ifindex = 0;
             (*flow).packets = [0; 2];
             (*flow).bytes = [0; 2];
+            (*flow).sequences = Sequences { next: [0; 2], acknowledged: [0; 2], reopened: 0 };
             serial
         }
     }
@@ -204,6 +205,35 @@ impl FlowSlot {
     pub fn clear_tcp(&self, bits: u32) {
         // SAFETY: valid by `new`.
         unsafe { atomic::and32(&raw mut (*self.0).tcp, !bits) };
+    }
+
+    /// Sets the TCP bits of a connection that begins once more.
+    #[inline(always)]
+    pub fn set_tcp(&self, bits: u32) {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::exchange32(&raw mut (*self.0).tcp, bits) };
+    }
+
+    /// Writes those sequence numbers that have changed, so that two directions on two CPUs do not undo each other's.
+    #[inline(always)]
+    pub fn set_sequences(&self, before: &Sequences, after: &Sequences) {
+        // SAFETY: valid by `new`; whole words.
+        unsafe {
+            let at = &raw mut (*self.0).sequences;
+            let mut side = 0;
+            while side < 2 {
+                if after.next[side] != before.next[side] {
+                    ptr::write_volatile(&raw mut (*at).next[side], after.next[side]);
+                }
+                if after.acknowledged[side] != before.acknowledged[side] {
+                    ptr::write_volatile(&raw mut (*at).acknowledged[side], after.acknowledged[side]);
+                }
+                side += 1;
+            }
+            if after.reopened != before.reopened {
+                ptr::write_volatile(&raw mut (*at).reopened, after.reopened);
+            }
+        }
     }
 
     /// Adds a flag, and says whether it was new.
