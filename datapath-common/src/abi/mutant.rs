@@ -72,11 +72,13 @@ pub enum Mutant {
     ErrorsUnfinished = 33,
     /// A reset ends its connection whatever its number (N3).
     ResetsBelieved = 34,
+    /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
+    MssUnclamped = 35,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -111,6 +113,7 @@ impl Mutant {
         Self::ErrorsUnlimited,
         Self::ErrorsUnfinished,
         Self::ResetsBelieved,
+        Self::MssUnclamped,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.
