@@ -296,8 +296,9 @@ pub(super) fn transport(
         }
         protocol::UDP => {
             let length = u16::from_be_bytes([first[4], first[5]]) as u32;
-            // Length 0 is a jumbogram or a segmented packet (RFC 2675 section 4).
-            if available < 8 || (length < 8 && length != 0) || length > payload && parsed.fragment == Fragment::Whole {
+            // Length 0 is that of a datagram whose length the field cannot hold (RFC 2675 section 4).
+            let too_short = length < 8 && (length != 0 || payload <= u16::MAX as u32);
+            if available < 8 || too_short || length > payload && parsed.fragment == Fragment::Whole {
                 return Err(DropReason::Malformed);
             }
             parsed.transport = Transport::Udp;
