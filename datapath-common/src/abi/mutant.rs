@@ -74,11 +74,13 @@ pub enum Mutant {
     ResetsBelieved = 34,
     /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
     MssUnclamped = 35,
+    /// UDP mappings cannot be reached from inside (N8).
+    MappingsUnreachable = 36,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -114,6 +116,7 @@ impl Mutant {
         Self::ErrorsUnfinished,
         Self::ResetsBelieved,
         Self::MssUnclamped,
+        Self::MappingsUnreachable,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.
