@@ -72,11 +72,21 @@ pub enum Mutant {
     ErrorsUnfinished = 33,
     /// A reset ends its connection whatever its number (N3).
     ResetsBelieved = 34,
+    /// No station is learnt (B4).
+    LearningSkipped = 50,
+    /// Stations are never forgotten (B4).
+    StationsNeverAge = 51,
+    /// A port with as many stations as may be takes more, in the place of others (B4).
+    StationsUnbounded = 52,
+    /// A station may have a MAC address that was given out (B4, S1).
+    GivenMacsTaken = 53,
+    /// Packets of stations reach the gateway whomever they are for (B4).
+    StationsRouted = 54,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 39] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -111,6 +121,11 @@ impl Mutant {
         Self::ErrorsUnlimited,
         Self::ErrorsUnfinished,
         Self::ResetsBelieved,
+        Self::LearningSkipped,
+        Self::StationsNeverAge,
+        Self::StationsUnbounded,
+        Self::GivenMacsTaken,
+        Self::StationsRouted,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

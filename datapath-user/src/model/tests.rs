@@ -80,7 +80,9 @@ fn networks_that_are_refused() {
         (NetworkRequest { mtu: Some(67), ..network("two", &[]) }, "MTU 67"),
         (NetworkRequest { mtu: Some(65_536), ..network("two", &[]) }, "MTU 65536"),
         (NetworkRequest { mtu: Some(1_279), ipv6: true, ..network("two", &[]) }, "1280"),
-        (NetworkRequest { learning: true, ..network("two", &[]) }, "--learning"),
+        (NetworkRequest { ageing: Some(30), ..network("two", &[]) }, "add --learning"),
+        (NetworkRequest { learning: true, ageing: Some(0), ..network("two", &[]) }, "between 1 and 65535"),
+        (NetworkRequest { learning: true, ageing: Some(65_536), ..network("two", &[]) }, "between 1 and 65535"),
         (
             NetworkRequest {
                 gateways: vec!["10.9.0.1".parse().expect("an address")],
