@@ -41,6 +41,17 @@ pub struct PortStations {
     pub stations: [Station; PORT_STATIONS],
 }
 
+impl PortStations {
+    /// Nothing learnt.
+    pub const EMPTY: Self = Self {
+        lock: 0,
+        hand: 0,
+        found: 0,
+        padding: 0,
+        stations: [Station { seen: 0, endpoint: 0, generation: 0, mac: [0; 6], network: 0 }; PORT_STATIONS],
+    };
+}
+
 /// A place: number of a table and position in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StationPlace(pub u32);

@@ -24,6 +24,8 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         internal: network.internal,
         icc: network.icc,
         masquerade: network.masquerade,
+        learning: network.ageing.is_some(),
+        ageing: network.ageing,
         mtu: network.mtu,
         device: network.device(),
         mac: network.mac,

@@ -2,6 +2,7 @@
 
 mod collect;
 mod event;
+mod fdb;
 mod flow;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use collect::{endpoint, flows, network, port, ports, status};
 pub use event::{Event, EventKind, Names};
+pub use fdb::{FdbEntry, FdbKind, fdb};
 pub use flow::Flow;
 
 use crate::docker;
@@ -38,6 +40,10 @@ pub struct Network {
     pub icc: bool,
     /// Addresses are translated on the way out.
     pub masquerade: bool,
+    /// It learns which MAC addresses are behind its ports.
+    pub learning: bool,
+    /// Of a network that learns MAC addresses: seconds after which one is forgotten that was not heard.
+    pub ageing: Option<u16>,
     /// Largest IP packet.
     pub mtu: u32,
     /// The gateway device on the host.

@@ -1,0 +1,410 @@
+//! Behaviour B4: networks that learn MAC addresses, with bridges and machines behind the ports.
+
+mod support;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use lab::capture::{Captured, send_frames};
+use lab::frame::{Arp, Ethernet, ethertype};
+use lab::ping::ping;
+use lab::{Capture, Family, Lan, Mac, Namespace, Protocol};
+use support::nest::{Nest, Station};
+use support::{Scene, address, assert_no_leak, at, endpoint, fail, gateway, of, reach, reach_all, serve};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Long enough for a frame to arrive where it must not.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The MAC address that the kernel's own tests of bridges learn and flood.
+const STRANGER: Mac = Mac([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
+
+/// A network that learns, with two nests and a container that only listens.
+struct Learning {
+    scene: Scene,
+    nests: [Nest; 2],
+    third: lab::Container,
+}
+
+impl Learning {
+    fn start(flags: &str) -> Self {
+        let scene = Scene::start();
+        scene.network(1, &format!("--learning {flags}"));
+        let nests = [Nest::join(&scene, "a", 1, 10), Nest::join(&scene, "b", 1, 11)];
+        let third = scene.join("c", 1, 12);
+        Self { scene, nests, third }
+    }
+
+    /// A station behind each nest.
+    fn stations(&self) -> [Station; 2] {
+        [self.nests[0].station("s", 101), self.nests[1].station("t", 102)]
+    }
+
+    fn watch_third(&self) -> Capture {
+        Capture::start(&self.third.namespace, "eth0").expect("captures")
+    }
+
+    /// Which endpoint a learnt MAC address is behind.
+    fn learnt(&self, mac: Mac) -> Option<String> {
+        let entries = fdb(&self.scene, "learnt");
+        entries.into_iter().find(|(found, _)| *found == mac.to_string()).map(|(_, endpoint)| endpoint)
+    }
+}
+
+/// MAC address and endpoint of the entries of this kind.
+fn fdb(scene: &Scene, kind: &str) -> Vec<(String, String)> {
+    let entries = scene.json(["fdb", "ls", "net1"]).expect("a list");
+    let entries = entries.as_array().expect("a list");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    entries.iter().filter(|e| e["kind"] == kind).map(|e| (text(&e["mac"]), text(&e["endpoint"]))).collect()
+}
+
+fn mac_of(namespace: &Namespace) -> Mac {
+    namespace.mac("eth0").expect("a MAC")
+}
+
+fn plain(from: Mac, to: Mac) -> Vec<u8> {
+    Ethernet::new(from, to).payload(ethertype::EXPERIMENT, &[7; 46])
+}
+
+fn send(namespace: &Namespace, frame: Vec<u8>) {
+    send_frames(namespace, "eth0", &[frame]).expect("sends");
+}
+
+/// The frames among these that came in from one MAC address for another.
+fn between(frames: &[Captured], from: Mac, to: Mac) -> usize {
+    let wanted =
+        |frame: &&Captured| !frame.outgoing && frame.view.source_mac == from && frame.view.destination_mac == to;
+    frames.iter().filter(wanted).count()
+}
+
+#[test]
+fn b4_stations_behind_different_ports_reach_each_other() {
+    let net = Learning::start("");
+    let [s, t] = net.stations();
+    let _servers = [serve(&t.namespace, "t", 80), serve(&net.nests[1].container.namespace, "b", 80)];
+    let uplink = net.scene.watch_uplink();
+    let first = net.watch_third();
+    for target in t.addresses {
+        assert_eq!(ping(&s.namespace, target, 1, SECOND).expect("answers"), target);
+    }
+    assert!(between(&first.stop(), s.mac, Mac::BROADCAST) > 0, "a question for a station is one for all");
+    assert_eq!(net.learnt(s.mac).as_deref(), Some("a"));
+    assert_eq!(net.learnt(t.mac).as_deref(), Some("b"));
+
+    let third = net.watch_third();
+    reach_all(&s.namespace, t.addresses, 80, "t", s.addresses);
+    // Between stations and endpoints, both ways.
+    reach_all(&s.namespace, endpoint(1, 11), 80, "b", s.addresses);
+    reach_all(&net.nests[0].container.namespace, t.addresses, 80, "t", endpoint(1, 10));
+    let frames = third.stop();
+    let seen = frames.iter().filter(|frame| [s.mac, t.mac].contains(&frame.view.destination_mac)).count();
+    assert_eq!(seen, 0, "what is for known stations reaches nobody else: {frames:?}");
+    assert_no_leak(uplink);
+    net.scene.check_no_other_means().expect("nothing but the programs forwards");
+
+    net.scene.detach_programs().expect("detaches");
+    fail(&s.namespace, Protocol::Tcp, at(t.addresses[0], 80));
+}
+
+#[test]
+fn b4_endpoints_keep_what_they_have_on_any_network() {
+    let net = Learning::start("");
+    let far = serve(&net.scene.lan().internet, "far", 80);
+    let _b = serve(&net.nests[1].container.namespace, "b", 80);
+    net.scene.publish("8080:80", "b");
+    let host = Lan::HOST.map(address);
+    let [a, b] = net.nests.each_ref().map(|nest| &nest.container.namespace);
+    reach_all(a, endpoint(1, 11), 80, "b", endpoint(1, 10));
+    reach_all(a, Lan::INTERNET.map(address), 80, "far", host);
+    reach_all(&net.scene.lan().machine, host, 8080, "b", Lan::MACHINE.map(address));
+    reach_all(&net.third.namespace, host, 8080, "b", endpoint(1, 12));
+    let third = net.watch_third();
+    for target in endpoint(1, 11).into_iter().chain(gateway(1)) {
+        a.ip("neigh flush dev br0").expect("flushed");
+        assert_eq!(ping(a, target, 1, SECOND).expect("answers"), target);
+    }
+    let asked = between(&third.stop(), mac_of(a), Mac::BROADCAST);
+    assert_eq!(asked, 0, "what is known of endpoints is answered, not flooded");
+    assert!(!far.seen().is_empty() && fdb(&net.scene, "learnt").iter().all(|(mac, _)| *mac != mac_of(b).to_string()));
+}
+
+#[test]
+fn b4_the_host_and_stations_reach_each_other_and_nothing_of_them_leaves() {
+    let net = Learning::start("");
+    let [s, _t] = net.stations();
+    let _servers = [serve(&s.namespace, "s", 80), serve(&net.scene.namespace, "host", 8000)];
+    let outside = serve(&net.scene.lan().internet, "far", 80);
+    reach_all(&net.scene.namespace, s.addresses, 80, "s", gateway(1));
+    reach_all(&s.namespace, gateway(1), 8000, "host", s.addresses);
+    let third = net.watch_third();
+    for target in s.addresses {
+        assert_eq!(ping(&net.scene.namespace, target, 1, SECOND).expect("answers"), target);
+    }
+    let frames = third.stop();
+    assert!(frames.iter().all(|frame| frame.view.destination_mac != s.mac), "the host knows by now: {frames:?}");
+    let uplink = net.scene.watch_uplink();
+    net.scene.expect_drops("forged_address", || {
+        for target in [Lan::INTERNET[0], Lan::MACHINE[0], Lan::HOST[0]] {
+            fail(&s.namespace, Protocol::Udp, at(address(target), 80));
+        }
+    });
+    assert_no_leak(uplink);
+    assert!(outside.seen().is_empty());
+}
+
+/// learning_test of tools/testing/selftests/net/forwarding/lib.sh: a record appears with the first frame, leads to the
+/// port and no other, and goes by itself.
+#[test]
+fn b4_a_station_is_learnt_used_and_forgotten() {
+    let net = Learning::start("--ageing 2");
+    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
+    assert_eq!(net.learnt(STRANGER), None);
+    send(h1, plain(STRANGER, Mac::BROADCAST));
+    assert_eq!(net.learnt(STRANGER).as_deref(), Some("a"));
+
+    // The programs alone forget it.
+    net.scene.kill_daemon().expect("killed");
+    let at_first = Capture::start(h1, "eth0").expect("captures");
+    let third = net.watch_third();
+    send(h2, plain(mac_of(h2), STRANGER));
+    at_first.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("it leads to the port");
+    std::thread::sleep(PAUSE);
+    assert_eq!(between(&third.stop(), mac_of(h2), STRANGER), 0, "and to no other");
+    std::thread::sleep(Duration::from_millis(2_500));
+    let third = net.watch_third();
+    send(h2, plain(mac_of(h2), STRANGER));
+    third.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("flooded: it is forgotten");
+    net.scene.start_daemon().expect("ready");
+    assert_eq!(net.learnt(STRANGER), None);
+}
+
+#[test]
+fn b4_what_is_heard_is_not_forgotten() {
+    let net = Learning::start("--ageing 3");
+    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
+    send(h1, plain(STRANGER, mac_of(h2)));
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(500));
+        send(h1, plain(STRANGER, mac_of(h2)));
+    }
+    assert_eq!(net.learnt(STRANGER).as_deref(), Some("a"));
+    let third = net.watch_third();
+    send(h2, plain(mac_of(h2), STRANGER));
+    std::thread::sleep(PAUSE);
+    assert_eq!(between(&third.stop(), mac_of(h2), STRANGER), 0);
+}
+
+/// flood_test of the same file: unicast that nobody knows and multicast reach the other ports.
+#[test]
+fn b4_what_nobody_knows_is_flooded_as_fast_as_broadcasts() {
+    let net = Learning::start("");
+    let h1 = &net.nests[0].container.namespace;
+    let [back, other, third] = [h1, &net.nests[1].container.namespace, &net.third.namespace]
+        .map(|namespace| Capture::start(namespace, "eth0").expect("captures"));
+    let gateway = Capture::start(&net.scene.namespace, &net.scene.gateway_device(1)).expect("captures");
+    let uplink = net.scene.watch_uplink();
+    let packet = |mac: Mac, target: &str| {
+        Ethernet::new(mac_of(h1), mac).ip(endpoint(1, 10)[0], address(target)).udp(5, 7, b"flooded")
+    };
+    let group = Mac([1, 0, 0x5e, 0, 0, 1]);
+    for (mac, target, to_host) in [(STRANGER, "192.0.2.100", 0), (group, "239.0.0.1", 1)] {
+        send(h1, packet(mac, target));
+        for capture in [&other, &third] {
+            capture.wait_for(SECOND, |frame| frame.view.destination_mac == mac).expect("flooded");
+        }
+        std::thread::sleep(PAUSE);
+        let heard = gateway.wait_for(Duration::ZERO, |frame| frame.view.destination_mac == mac);
+        assert_eq!(usize::from(heard.is_some()), to_host, "the host's address is known");
+    }
+    // One burst of the tokens' size at the most (S3).
+    let frames: Vec<_> = (0..3_000).map(|_| packet(STRANGER, "192.0.2.100")).collect();
+    net.scene.expect_drops("flood_limit", || send_frames(h1, "eth0", &frames).expect("sends"));
+    let arrived = between(&third.stop(), mac_of(h1), STRANGER);
+    assert!((900..2_500).contains(&arrived), "{arrived} of 3,000");
+    assert_eq!(between(&back.stop(), mac_of(h1), STRANGER), 0, "never back out of the port it came in by");
+    assert_no_leak(uplink);
+}
+
+#[test]
+fn b4_a_station_that_moves_is_found_where_it_is() {
+    let net = Learning::start("");
+    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
+    for (home, name, away) in [(h1, "a", h2), (h2, "b", h1), (h1, "a", h2)] {
+        send(home, plain(STRANGER, Mac::BROADCAST));
+        assert_eq!(net.learnt(STRANGER).as_deref(), Some(name));
+        let [at_home, at_away] = [home, away].map(|namespace| Capture::start(namespace, "eth0").expect("captures"));
+        let from = mac_of(&net.third.namespace);
+        send(&net.third.namespace, plain(from, STRANGER));
+        at_home.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("it arrives");
+        std::thread::sleep(PAUSE);
+        assert_eq!(between(&at_away.stop(), from, STRANGER), 0, "only where it is now");
+    }
+    assert_eq!(fdb(&net.scene, "learnt").iter().filter(|(mac, _)| *mac == STRANGER.to_string()).count(), 1);
+}
+
+#[test]
+fn b4_an_endpoint_that_leaves_takes_its_stations_with_it() {
+    let net = Learning::start("");
+    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
+    send(h1, plain(STRANGER, Mac::BROADCAST));
+    assert_eq!(net.learnt(STRANGER).as_deref(), Some("a"));
+    net.scene.run("detach a");
+    assert_eq!(net.learnt(STRANGER), None);
+    // The next one gets the same table, with nothing in it.
+    let next = net.scene.join("next", 1, 13);
+    assert_eq!(net.learnt(STRANGER), None);
+    let at_next = Capture::start(&next.namespace, "eth0").expect("captures");
+    let third = net.watch_third();
+    send(h2, plain(mac_of(h2), STRANGER));
+    for capture in [third, at_next] {
+        capture.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("nobody knows it");
+    }
+}
+
+#[test]
+fn b4_one_port_cannot_take_the_room_of_others() {
+    let net = Learning::start("--ageing 4");
+    let [s, t] = net.stations();
+    let _server = serve(&t.namespace, "t", 80);
+    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
+    reach(&s.namespace, Protocol::Tcp, at(t.addresses[0], 80));
+    let to = mac_of(h2);
+    let made = |number: u16| Mac([2, 0x66, 0, 0, (number >> 8) as u8, number as u8]);
+    let frames: Vec<_> = (0..10_000).map(|number| plain(made(number), to)).collect();
+    let at_second = Capture::start(h2, "eth0").expect("captures");
+    send_frames(h1, "eth0", &frames).expect("sends");
+    let learnt = fdb(&net.scene, "learnt");
+    let behind = |name: &str| learnt.iter().filter(|(_, endpoint)| endpoint == name).count();
+    assert_eq!(behind("a"), 256, "no more than a port may have");
+    assert_eq!(net.learnt(t.mac).as_deref(), Some("b"), "others keep theirs");
+    assert_eq!(net.learnt(s.mac).as_deref(), Some("a"), "and those that were there first");
+    assert!(net.scene.metric("stations_refused").expect("counted") >= 9_700);
+    let arrived = at_second.stop().iter().filter(|f| !f.outgoing && f.view.ethertype == ethertype::EXPERIMENT).count();
+    assert_eq!(arrived, frames.len(), "what is not learnt is switched all the same");
+    // A port that others are behind learns on.
+    send(&net.third.namespace, plain(STRANGER, to));
+    assert_eq!(net.learnt(STRANGER).as_deref(), Some("c"));
+    reach(&s.namespace, Protocol::Tcp, at(t.addresses[0], 80));
+
+    // When those are over, there is room again.
+    std::thread::sleep(Duration::from_millis(4_500));
+    send(h1, plain(made(20_000), to));
+    assert_eq!(net.learnt(made(20_000)).as_deref(), Some("a"));
+}
+
+#[test]
+fn b4_addresses_that_were_given_out_are_not_learnt() {
+    let net = Learning::start("");
+    let [s, t] = net.stations();
+    let _server = serve(&net.nests[1].container.namespace, "b", 80);
+    let [b, c] = [&net.nests[1].container.namespace, &net.third.namespace].map(mac_of);
+    let router = net.scene.namespace.mac(&net.scene.gateway_device(1)).expect("a MAC");
+    let before = fdb(&net.scene, "static");
+    net.scene.expect_drops("forged_mac", || {
+        for mac in [b, c, router] {
+            send(&s.namespace, plain(mac, Mac::BROADCAST));
+            send(&s.namespace, plain(mac, t.mac));
+        }
+    });
+    for mac in [b, c, router] {
+        assert_eq!(net.learnt(mac), None);
+    }
+    assert_eq!(fdb(&net.scene, "static"), before);
+    assert!(
+        before.contains(&(b.to_string(), "b".to_owned())) && before.contains(&(router.to_string(), "-".to_owned()))
+    );
+    // Nor are their IP addresses: who asks for them is told the truth.
+    let claims = [gateway(1)[0], endpoint(1, 11)[0]].map(|claimed| {
+        let IpAddr::V4(claimed) = claimed else { panic!("IPv4") };
+        Arp::request((s.mac, claimed), [10, 20, 1, 102].into()).frame(s.mac, Mac::BROADCAST)
+    });
+    net.scene.expect_drops("forged_neighbour", || claims.map(|claim| send(&s.namespace, claim)));
+    reach_all(&t.namespace, endpoint(1, 11), 80, "b", t.addresses);
+    for target in gateway(1) {
+        assert_eq!(ping(&t.namespace, target, 1, SECOND).expect("answers"), target);
+    }
+}
+
+#[test]
+fn b4_vlan_tags_pass_between_stations_and_end_nowhere_else() {
+    let net = Learning::start("");
+    let [s, t] = net.stations();
+    for (station, host) in [(&s, 1), (&t, 2)] {
+        station
+            .namespace
+            .ip(&format!(
+                "link add link eth0 name eth0.7 type vlan id 7\naddr add 192.168.7.{host}/24 dev eth0.7\n\
+                 addr add fd77::{host}/64 dev eth0.7 nodad\nlink set eth0.7 up"
+            ))
+            .expect("a VLAN");
+    }
+    let _server = serve(&t.namespace, "t", 80);
+    let device = net.scene.gateway_device(1);
+    let at_gateway = Capture::start(&net.scene.namespace, &device).expect("captures");
+    let at_second = Capture::start(&net.nests[1].container.namespace, "eth0").expect("captures");
+    let target = ["192.168.7.2", "fd77::2"].map(address);
+    reach_all(&s.namespace, target, 80, "t", ["192.168.7.1", "fd77::1"].map(address));
+    let tagged = |frames: Vec<Captured>| frames.iter().filter(|frame| frame.view.vlan == Some(7)).count();
+    assert!(tagged(at_second.stop()) > 10, "with their tags");
+    let router = net.scene.namespace.mac(&device).expect("a MAC");
+    let frame = Ethernet::new(s.mac, router).tag(ethertype::VLAN, 7).payload(ethertype::EXPERIMENT, &[7; 46]);
+    net.scene.expect_drops("vlan_tagged", || send(&s.namespace, frame));
+    assert_eq!(tagged(at_gateway.stop()), 0, "the host has no part in it");
+}
+
+#[test]
+fn b4_without_icc_stations_reach_the_gateway_alone() {
+    let net = Learning::start("--no-icc");
+    let [s, t] = net.stations();
+    let _servers = [serve(&t.namespace, "t", 80), serve(&net.scene.namespace, "host", 8000)];
+    for family in Family::ALL {
+        reach(&s.namespace, Protocol::Tcp, at(of(family, gateway(1)), 8000));
+        reach(&net.scene.namespace, Protocol::Tcp, at(of(family, t.addresses), 80));
+    }
+    let at_t = Capture::start(&t.namespace, "eth0").expect("captures");
+    net.scene.expect_drops("icc_disabled", || {
+        send(&s.namespace, plain(s.mac, t.mac));
+        send(&s.namespace, plain(s.mac, STRANGER));
+        send(&s.namespace, plain(s.mac, Mac::BROADCAST));
+    });
+    std::thread::sleep(PAUSE);
+    assert!(at_t.stop().iter().all(|frame| frame.view.source_mac != s.mac));
+}
+
+#[test]
+fn b4_other_networks_learn_nothing() {
+    let scene = Scene::start();
+    scene.network(1, "");
+    let (a, b) = (scene.join("a", 1, 10), scene.join("b", 1, 11));
+    let at_b = Capture::start(&b.namespace, "eth0").expect("captures");
+    scene.expect_drops("forged_mac", || send(&a.namespace, plain(STRANGER, Mac::BROADCAST)));
+    scene.expect_drops("unknown_destination", || send(&a.namespace, plain(mac_of(&a.namespace), STRANGER)));
+    let tagged = Ethernet::new(mac_of(&a.namespace), mac_of(&b.namespace)).tag(ethertype::VLAN, 7);
+    scene.expect_drops("vlan_tagged", || send(&a.namespace, tagged.payload(ethertype::EXPERIMENT, &[7; 46])));
+    assert!(at_b.stop().iter().all(|frame| frame.view.ethertype != ethertype::EXPERIMENT));
+    assert_eq!(fdb(&scene, "learnt"), []);
+}
+
+#[test]
+fn b4_learning_is_part_of_the_network() {
+    let scene = Scene::start();
+    scene.network(1, "--learning --ageing 60");
+    scene.network(2, "--learning");
+    scene.network(3, "");
+    assert!(scene.refuse("network create net4 --ageing 60").contains("add --learning"));
+    let shown = |scene: &Scene| {
+        ["net1", "net2", "net3"].map(|name| {
+            let network = scene.json(["network", "inspect", name]).expect("shown");
+            (network["learning"].clone(), network["ageing"].clone())
+        })
+    };
+    let expected = [(true, Some(60)), (true, Some(300)), (false, None)].map(|(l, a)| (l.into(), a.into()));
+    assert_eq!(shown(&scene), expected);
+    assert!(scene.run("network ls").contains("learning"));
+    scene.kill_daemon().expect("killed");
+    scene.start_daemon().expect("ready");
+    assert_eq!(shown(&scene), expected);
+    assert!(scene.run("fdb ls").contains("(gateway)"));
+    assert!(scene.refuse("fdb ls nothing").contains("no network"));
+}
