@@ -48,9 +48,10 @@ impl Nest {
         let addresses = endpoint(self.network, host);
         let texts = [format!("{}/24", addresses[0]), format!("{}/64", addresses[1])];
         let texts = texts.each_ref().map(String::as_str);
-        let port = Link { namespace: &self.container.namespace, name, addresses: &[] };
+        let device = format!("to-{name}");
+        let port = Link { namespace: &self.container.namespace, name: &device, addresses: &[] };
         port.join(&Link { namespace: &namespace, name: "eth0", addresses: &texts }).expect("a link");
-        self.container.namespace.ip(&format!("link set {name} master br0")).expect("a port");
+        self.container.namespace.ip(&format!("link set {device} master br0")).expect("a port");
         let gateway = format!("10.20.{}.1", self.network);
         namespace.ip(&format!("route add default via {gateway}")).expect("a route");
         let mac = namespace.mac("eth0").expect("a MAC");
