@@ -72,6 +72,8 @@ pub enum Mutant {
     ErrorsUnfinished = 33,
     /// A reset ends its connection whatever its number (N3).
     ResetsBelieved = 34,
+    /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
+    MssUnclamped = 35,
     /// No station is learnt (B4).
     LearningSkipped = 50,
     /// Stations are never forgotten (B4).
@@ -86,7 +88,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -121,6 +123,7 @@ impl Mutant {
         Self::ErrorsUnlimited,
         Self::ErrorsUnfinished,
         Self::ResetsBelieved,
+        Self::MssUnclamped,
         Self::LearningSkipped,
         Self::StationsNeverAge,
         Self::StationsUnbounded,

@@ -27,6 +27,8 @@ pub mod network_flags {
     /// The gateway device is a Linux bridge that somebody else made. Our programs on its ports and on itself do all
     /// the forwarding; the bridge does none.
     pub const ADOPTED: u32 = 1 << 9;
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    pub const MSS_CLAMP: u32 = 1 << 10;
     /// The network learns which MAC addresses are behind its ports, and switches by them (B4).
     pub const LEARNING: u32 = 1 << 11;
 }

@@ -20,6 +20,7 @@ mod icmp_error;
 mod learning;
 mod locked;
 mod masquerade;
+mod mss_clamp;
 mod neighbour;
 mod outcome;
 mod port;

@@ -213,6 +213,9 @@ pub struct CreateArguments {
     /// Keep container addresses on the way out
     #[arg(long)]
     pub no_masquerade: bool,
+    /// Lower the segment size of TCP connections with the outside to what fits the path
+    #[arg(long)]
+    pub mss_clamp: bool,
     /// Learn which MAC addresses are behind the ports, for virtual machines and bridges in the containers
     #[arg(long)]
     pub learning: bool,

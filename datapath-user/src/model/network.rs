@@ -64,6 +64,9 @@ pub struct Network {
     pub icc: bool,
     /// What leaves by an uplink takes an address of the uplink.
     pub masquerade: bool,
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    #[serde(default)]
+    pub mss_clamp: bool,
     /// Of a network that learns MAC addresses: seconds after which one is forgotten that was not heard.
     #[serde(default)]
     pub ageing: Option<u16>,
@@ -144,6 +147,9 @@ pub struct NetworkRequest {
     /// Addresses are not translated on the way out.
     #[serde(default)]
     pub no_masquerade: bool,
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    #[serde(default)]
+    pub mss_clamp: bool,
     /// Learn source MAC addresses.
     #[serde(default)]
     pub learning: bool,
@@ -184,6 +190,7 @@ impl Model {
             internal: request.internal,
             icc: !request.no_icc,
             masquerade: !request.no_masquerade && request.gateway_mode != GatewayMode::Routed,
+            mss_clamp: request.mss_clamp,
             ageing,
             mtu,
             mac: self.counters.next_mac()?,

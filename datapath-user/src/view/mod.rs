@@ -40,6 +40,8 @@ pub struct Network {
     pub icc: bool,
     /// Addresses are translated on the way out.
     pub masquerade: bool,
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    pub mss_clamp: bool,
     /// It learns which MAC addresses are behind its ports.
     pub learning: bool,
     /// Of a network that learns MAC addresses: seconds after which one is forgotten that was not heard.
