@@ -3,79 +3,17 @@
 mod support;
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::capture::{Captured, send_frames};
+use lab::client::Client;
 use lab::frame::{Arp, Ethernet, ethertype};
 use lab::ping::ping;
-use lab::{Capture, Family, Lan, Mac, Namespace, Protocol};
-use support::nest::{Nest, Station};
+use lab::{Capture, Family, Lan, Mac, Protocol};
+use support::nest::{Learning, PAUSE, STRANGER, between, fdb, mac_of, plain, send};
 use support::{Scene, address, assert_no_leak, at, endpoint, fail, gateway, of, reach, reach_all, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Long enough for a frame to arrive where it must not.
-const PAUSE: Duration = Duration::from_millis(100);
-/// The MAC address that the kernel's own tests of bridges learn and flood.
-const STRANGER: Mac = Mac([0xde, 0xad, 0xbe, 0xef, 0x13, 0x37]);
-
-/// A network that learns, with two nests and a container that only listens.
-struct Learning {
-    scene: Scene,
-    nests: [Nest; 2],
-    third: lab::Container,
-}
-
-impl Learning {
-    fn start(flags: &str) -> Self {
-        let scene = Scene::start();
-        scene.network(1, &format!("--learning {flags}"));
-        let nests = [Nest::join(&scene, "a", 1, 10), Nest::join(&scene, "b", 1, 11)];
-        let third = scene.join("c", 1, 12);
-        Self { scene, nests, third }
-    }
-
-    /// A station behind each nest.
-    fn stations(&self) -> [Station; 2] {
-        [self.nests[0].station("s", 101), self.nests[1].station("t", 102)]
-    }
-
-    fn watch_third(&self) -> Capture {
-        Capture::start(&self.third.namespace, "eth0").expect("captures")
-    }
-
-    /// Which endpoint a learnt MAC address is behind.
-    fn learnt(&self, mac: Mac) -> Option<String> {
-        let entries = fdb(&self.scene, "learnt");
-        entries.into_iter().find(|(found, _)| *found == mac.to_string()).map(|(_, endpoint)| endpoint)
-    }
-}
-
-/// MAC address and endpoint of the entries of this kind.
-fn fdb(scene: &Scene, kind: &str) -> Vec<(String, String)> {
-    let entries = scene.json(["fdb", "ls", "net1"]).expect("a list");
-    let entries = entries.as_array().expect("a list");
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-    entries.iter().filter(|e| e["kind"] == kind).map(|e| (text(&e["mac"]), text(&e["endpoint"]))).collect()
-}
-
-fn mac_of(namespace: &Namespace) -> Mac {
-    namespace.mac("eth0").expect("a MAC")
-}
-
-fn plain(from: Mac, to: Mac) -> Vec<u8> {
-    Ethernet::new(from, to).payload(ethertype::EXPERIMENT, &[7; 46])
-}
-
-fn send(namespace: &Namespace, frame: Vec<u8>) {
-    send_frames(namespace, "eth0", &[frame]).expect("sends");
-}
-
-/// The frames among these that came in from one MAC address for another.
-fn between(frames: &[Captured], from: Mac, to: Mac) -> usize {
-    let wanted =
-        |frame: &&Captured| !frame.outgoing && frame.view.source_mac == from && frame.view.destination_mac == to;
-    frames.iter().filter(wanted).count()
-}
 
 #[test]
 fn b4_stations_behind_different_ports_reach_each_other() {
@@ -93,6 +31,9 @@ fn b4_stations_behind_different_ports_reach_each_other() {
 
     let third = net.watch_third();
     reach_all(&s.namespace, t.addresses, 80, "t", s.addresses);
+    for target in t.addresses {
+        Client::new(&s.namespace).transfer(at(target, 80), 8 << 20).expect("every byte, in large segments");
+    }
     // Between stations and endpoints, both ways.
     reach_all(&s.namespace, endpoint(1, 11), 80, "b", s.addresses);
     reach_all(&net.nests[0].container.namespace, t.addresses, 80, "t", endpoint(1, 10));
@@ -155,49 +96,6 @@ fn b4_the_host_and_stations_reach_each_other_and_nothing_of_them_leaves() {
     assert!(outside.seen().is_empty());
 }
 
-/// learning_test of the kernel (tools/testing/selftests/net/forwarding/lib.sh): a record appears with the first frame, leads to the
-/// port and no other, and goes by itself.
-#[test]
-fn b4_a_station_is_learnt_used_and_forgotten() {
-    let net = Learning::start("--ageing 2");
-    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
-    assert_eq!(net.learnt(STRANGER), None);
-    send(h1, plain(STRANGER, Mac::BROADCAST));
-    assert_eq!(net.learnt(STRANGER).as_deref(), Some("a"));
-
-    // The programs alone forget it.
-    net.scene.kill_daemon().expect("killed");
-    let at_first = Capture::start(h1, "eth0").expect("captures");
-    let third = net.watch_third();
-    send(h2, plain(mac_of(h2), STRANGER));
-    at_first.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("it leads to the port");
-    std::thread::sleep(PAUSE);
-    assert_eq!(between(&third.stop(), mac_of(h2), STRANGER), 0, "and to no other");
-    std::thread::sleep(Duration::from_millis(2_500));
-    let third = net.watch_third();
-    send(h2, plain(mac_of(h2), STRANGER));
-    third.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("flooded: it is forgotten");
-    net.scene.start_daemon().expect("ready");
-    assert_eq!(net.learnt(STRANGER), None);
-}
-
-#[test]
-fn b4_what_is_heard_is_not_forgotten() {
-    let net = Learning::start("--ageing 3");
-    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
-    send(h1, plain(STRANGER, mac_of(h2)));
-    let end = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(500));
-        send(h1, plain(STRANGER, mac_of(h2)));
-    }
-    assert_eq!(net.learnt(STRANGER).as_deref(), Some("a"));
-    let third = net.watch_third();
-    send(h2, plain(mac_of(h2), STRANGER));
-    std::thread::sleep(PAUSE);
-    assert_eq!(between(&third.stop(), mac_of(h2), STRANGER), 0);
-}
-
 /// flood_test of the same file: unicast that nobody knows and multicast reach the other ports.
 #[test]
 fn b4_what_nobody_knows_is_flooded_as_fast_as_broadcasts() {
@@ -227,73 +125,6 @@ fn b4_what_nobody_knows_is_flooded_as_fast_as_broadcasts() {
     assert!((900..2_500).contains(&arrived), "{arrived} of 3,000");
     assert_eq!(between(&back.stop(), mac_of(h1), STRANGER), 0, "never back out of the port it came in by");
     assert_no_leak(uplink);
-}
-
-#[test]
-fn b4_a_station_that_moves_is_found_where_it_is() {
-    let net = Learning::start("");
-    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
-    for (home, name, away) in [(h1, "a", h2), (h2, "b", h1), (h1, "a", h2)] {
-        send(home, plain(STRANGER, Mac::BROADCAST));
-        assert_eq!(net.learnt(STRANGER).as_deref(), Some(name));
-        let [at_home, at_away] = [home, away].map(|namespace| Capture::start(namespace, "eth0").expect("captures"));
-        let from = mac_of(&net.third.namespace);
-        send(&net.third.namespace, plain(from, STRANGER));
-        at_home.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("it arrives");
-        std::thread::sleep(PAUSE);
-        assert_eq!(between(&at_away.stop(), from, STRANGER), 0, "only where it is now");
-    }
-    assert_eq!(fdb(&net.scene, "learnt").iter().filter(|(mac, _)| *mac == STRANGER.to_string()).count(), 1);
-}
-
-#[test]
-fn b4_an_endpoint_that_leaves_takes_its_stations_with_it() {
-    let net = Learning::start("");
-    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
-    send(h1, plain(STRANGER, Mac::BROADCAST));
-    assert_eq!(net.learnt(STRANGER).as_deref(), Some("a"));
-    net.scene.run("detach a");
-    assert_eq!(net.learnt(STRANGER), None);
-    // The next one gets the same table, with nothing in it.
-    let next = net.scene.join("next", 1, 13);
-    assert_eq!(net.learnt(STRANGER), None);
-    let at_next = Capture::start(&next.namespace, "eth0").expect("captures");
-    let third = net.watch_third();
-    send(h2, plain(mac_of(h2), STRANGER));
-    for capture in [third, at_next] {
-        capture.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("nobody knows it");
-    }
-}
-
-#[test]
-fn b4_one_port_cannot_take_the_room_of_others() {
-    let net = Learning::start("--ageing 4");
-    let [s, t] = net.stations();
-    let _server = serve(&t.namespace, "t", 80);
-    let [h1, h2] = net.nests.each_ref().map(|nest| &nest.container.namespace);
-    reach(&s.namespace, Protocol::Tcp, at(t.addresses[0], 80));
-    let to = mac_of(h2);
-    let made = |number: u16| Mac([2, 0x66, 0, 0, (number >> 8) as u8, number as u8]);
-    let frames: Vec<_> = (0..10_000).map(|number| plain(made(number), to)).collect();
-    let at_second = Capture::start(h2, "eth0").expect("captures");
-    send_frames(h1, "eth0", &frames).expect("sends");
-    let learnt = fdb(&net.scene, "learnt");
-    let behind = |name: &str| learnt.iter().filter(|(_, endpoint)| endpoint == name).count();
-    assert_eq!(behind("a"), 256, "no more than a port may have");
-    assert_eq!(net.learnt(t.mac).as_deref(), Some("b"), "others keep theirs");
-    assert_eq!(net.learnt(s.mac).as_deref(), Some("a"), "and those that were there first");
-    assert!(net.scene.metric("stations_refused").expect("counted") >= 9_700);
-    let arrived = at_second.stop().iter().filter(|f| !f.outgoing && f.view.ethertype == ethertype::EXPERIMENT).count();
-    assert_eq!(arrived, frames.len(), "what is not learnt is switched all the same");
-    // A port that others are behind learns on.
-    send(&net.third.namespace, plain(STRANGER, to));
-    assert_eq!(net.learnt(STRANGER).as_deref(), Some("c"));
-    reach(&s.namespace, Protocol::Tcp, at(t.addresses[0], 80));
-
-    // When those are over, there is room again.
-    std::thread::sleep(Duration::from_millis(4_500));
-    send(h1, plain(made(20_000), to));
-    assert_eq!(net.learnt(made(20_000)).as_deref(), Some("a"));
 }
 
 #[test]
