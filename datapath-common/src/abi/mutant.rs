@@ -74,6 +74,8 @@ pub enum Mutant {
     ResetsBelieved = 34,
     /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
     MssUnclamped = 35,
+    /// UDP mappings cannot be reached from inside (N8).
+    MappingsUnreachable = 36,
     /// No station is learnt (B4).
     LearningSkipped = 50,
     /// Stations are never forgotten (B4).
@@ -88,7 +90,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -124,6 +126,7 @@ impl Mutant {
         Self::ErrorsUnfinished,
         Self::ResetsBelieved,
         Self::MssUnclamped,
+        Self::MappingsUnreachable,
         Self::LearningSkipped,
         Self::StationsNeverAge,
         Self::StationsUnbounded,
