@@ -76,11 +76,21 @@ pub enum Mutant {
     MssUnclamped = 35,
     /// UDP mappings cannot be reached from inside (N8).
     MappingsUnreachable = 36,
+    /// No station is learnt (B4).
+    LearningSkipped = 37,
+    /// Stations are never forgotten (B4).
+    StationsNeverAge = 38,
+    /// A port with as many stations as may be takes more, in the place of others (B4).
+    StationsUnbounded = 39,
+    /// A station may have a MAC address that was given out (B4, S1).
+    GivenMacsTaken = 40,
+    /// Packets of stations reach the gateway whomever they are for (B4).
+    StationsRouted = 41,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 41] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -117,6 +127,11 @@ impl Mutant {
         Self::ResetsBelieved,
         Self::MssUnclamped,
         Self::MappingsUnreachable,
+        Self::LearningSkipped,
+        Self::StationsNeverAge,
+        Self::StationsUnbounded,
+        Self::GivenMacsTaken,
+        Self::StationsRouted,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.
