@@ -52,11 +52,15 @@ pub enum Mutant {
     MappingPerDestination = 23,
     /// `to_container` passes what is unmarked (I5).
     UnmarkedDelivered = 24,
+    /// A masqueraded flow leaves from the port it goes to (N1).
+    PortsSwapped = 25,
+    /// Segments of unknown connections leave (N3).
+    UnknownPassed = 26,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -81,6 +85,8 @@ impl Mutant {
         Self::Ipv6Unguarded,
         Self::MappingPerDestination,
         Self::UnmarkedDelivered,
+        Self::PortsSwapped,
+        Self::UnknownPassed,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

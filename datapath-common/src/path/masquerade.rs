@@ -34,7 +34,7 @@ pub(super) fn begin<P: Packet, T: Tables>(
     let translated = port.has(network_flags::MASQUERADE)
         && !port.network.is_routed(parsed.key.source.is_v4())
         && !tables.mutant(Mutant::MasqueradeSkipped);
-    may_leave(parsed, translated)?;
+    may_leave(tables, parsed, translated)?;
     let route = packet.route(&parsed.key.reverse(scope::UPLINK), port.network.gateway_ifindex, true)?;
     let uplink = tables.uplink(route.ifindex).ok_or(DropReason::NotAnUplink)?;
     let own = if parsed.key.source.is_v4() { uplink.ipv4 } else { uplink.ipv6 };
@@ -68,9 +68,11 @@ pub(super) fn begin<P: Packet, T: Tables>(
 
 /// Whether the packet can begin a flow to the outside.
 #[inline(always)]
-fn may_leave(parsed: &Parsed, translated: bool) -> Result<(), DropReason> {
+fn may_leave<T: Tables>(tables: &T, parsed: &Parsed, translated: bool) -> Result<(), DropReason> {
     match parsed.transport {
-        Transport::Tcp if !publish::begins(parsed) => Err(DropReason::OutOfState),
+        Transport::Tcp if !publish::begins(parsed) && !tables.mutant(Mutant::UnknownPassed) => {
+            Err(DropReason::OutOfState)
+        }
         Transport::Tcp | Transport::Udp | Transport::Sctp | Transport::EchoRequest => Ok(()),
         Transport::EchoReply | Transport::Icmp => Err(DropReason::IcmpUnmatched),
         Transport::Other if translated => Err(DropReason::Protocol),
@@ -111,7 +113,9 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
         }
     }
     // Of ICMP queries the identifier is what a port is elsewhere.
-    slot.set_reply_port(slot.get().original.source_port);
+    let original = &slot.get().original;
+    let swapped = tables.mutant(Mutant::PortsSwapped);
+    slot.set_reply_port(if swapped { original.destination_port } else { original.source_port });
     let mut tried = 0;
     while tried < PORTS_TRIED {
         if is_free(packet, tables, &slot.get().reply, udp) || tables.mutant(Mutant::PortTakenTwice) {

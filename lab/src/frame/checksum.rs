@@ -15,8 +15,13 @@ pub fn internet_checksum(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// The checksum of a transport segment with its pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1).
-pub(crate) fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
+/// The checksum of a transport segment with its pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1);
+/// 0 when the right one is in it.
+///
+/// # Panics
+/// When the segment is longer than 4 GiB.
+#[must_use]
+pub fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
     let mut bytes = Vec::with_capacity(40 + segment.len());
     for address in [source, destination] {
         match address {

@@ -42,6 +42,8 @@ pub struct IpBuilder {
     destination: IpAddr,
     ttl: u8,
     identification: u16,
+    options: Vec<u8>,
+    extensions: Vec<(u8, Vec<u8>)>,
 }
 
 const ICMP: u8 = 1;
@@ -52,7 +54,7 @@ const ICMPV6: u8 = 58;
 impl IpBuilder {
     pub(crate) fn new(ethernet: Ethernet, source: IpAddr, destination: IpAddr) -> Self {
         assert_eq!(source.is_ipv4(), destination.is_ipv4(), "{source} and {destination} are of one family");
-        Self { ethernet, source, destination, ttl: 64, identification: 0 }
+        Self { ethernet, source, destination, ttl: 64, identification: 0, options: Vec::new(), extensions: Vec::new() }
     }
 
     /// Another TTL or hop limit than 64.
@@ -66,6 +68,21 @@ impl IpBuilder {
     #[must_use]
     pub fn identification(mut self, identification: u16) -> Self {
         self.identification = identification;
+        self
+    }
+
+    /// IPv4 options (RFC 791 section 3.1), padded to whole words. IPv6 has none.
+    #[must_use]
+    pub fn options(mut self, options: &[u8]) -> Self {
+        self.options = options.to_vec();
+        self.options.resize(options.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// One more IPv6 extension header (RFC 8200 section 4); `body` is what follows its first byte. IPv4 has none.
+    #[must_use]
+    pub fn extension(mut self, kind: u8, body: &[u8]) -> Self {
+        self.extensions.push((kind, body.to_vec()));
         self
     }
 
@@ -129,25 +146,30 @@ impl IpBuilder {
     /// Ends the frame with any protocol and payload.
     #[must_use]
     pub fn protocol(self, protocol: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(payload.len()).expect("a packet is short");
         let (kind, mut packet) = match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut header = vec![0x45, 0];
-                header.extend((20 + length).to_be_bytes());
+                let words = u8::try_from(self.options.len() / 4).expect("options are short");
+                let total = u16::try_from(20 + self.options.len() + payload.len()).expect("a packet is short");
+                let mut header = vec![0x45 + words, 0];
+                header.extend(total.to_be_bytes());
                 header.extend(self.identification.to_be_bytes());
                 header.extend([0, 0, self.ttl, protocol, 0, 0]);
                 header.extend(source.octets());
                 header.extend(destination.octets());
+                header.extend(&self.options);
                 let checksum = internet_checksum(&header);
                 header[10..12].copy_from_slice(&checksum.to_be_bytes());
                 (ethertype::IPV4, header)
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let (first, chain) = chained(&self.extensions, protocol);
+                let length = u16::try_from(chain.len() + payload.len()).expect("a packet is short");
                 let mut header = vec![0x60, 0, 0, 0];
                 header.extend(length.to_be_bytes());
-                header.extend([protocol, self.ttl]);
+                header.extend([first, self.ttl]);
                 header.extend(source.octets());
                 header.extend(destination.octets());
+                header.extend(chain);
                 (ethertype::IPV6, header)
             }
             _ => unreachable!("`new` asserts one family"),
@@ -155,6 +177,16 @@ impl IpBuilder {
         packet.extend(payload);
         self.ethernet.payload(kind, &packet)
     }
+}
+
+/// The first header's number, and the extension headers, each with the number of the next.
+fn chained(extensions: &[(u8, Vec<u8>)], protocol: u8) -> (u8, Vec<u8>) {
+    let mut bytes = Vec::new();
+    for (position, (_, body)) in extensions.iter().enumerate() {
+        bytes.push(extensions.get(position + 1).map_or(protocol, |(kind, _)| *kind));
+        bytes.extend(body);
+    }
+    (extensions.first().map_or(protocol, |(kind, _)| *kind), bytes)
 }
 
 fn udp_header(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
@@ -186,6 +218,15 @@ mod tests {
         assert_eq!(transport_checksum(ends.0, ends.1, UDP, &frame[34..]), 0);
         let echo = builder("10.0.0.1", "10.0.0.2").echo_request(7, 1);
         assert_eq!(internet_checksum(&echo[34..]), 0);
+    }
+
+    #[test]
+    fn options_and_extension_headers_are_counted() {
+        let frame = builder("10.0.0.1", "10.0.0.2").options(&[148, 4, 0, 0, 1]).udp(1, 2, b"x");
+        assert_eq!((frame[14], internet_checksum(&frame[14..42])), (0x47, 0));
+        let padding = [0, 1, 4, 0, 0, 0, 0];
+        let frame = builder("fd00::1", "fd00::2").extension(0, &padding).extension(60, &padding).udp(1, 2, b"x");
+        assert_eq!((frame[20], frame[54], frame[62], frame[19]), (0, 60, 17, 16 + 9));
     }
 
     #[test]

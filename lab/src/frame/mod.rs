@@ -10,6 +10,7 @@
 //! ```
 
 mod checksum;
+mod fragment;
 mod ip;
 mod neighbour;
 mod view;
@@ -18,7 +19,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-pub use checksum::internet_checksum;
+pub use checksum::{internet_checksum, transport_checksum};
+pub use fragment::fragments;
 pub use ip::{IpBuilder, TcpSegment, tcp_flags};
 pub use neighbour::{Arp, NeighbourMessage};
 pub use view::{Transport, View};

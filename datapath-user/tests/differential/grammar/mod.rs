@@ -1,0 +1,169 @@
+//! What is sent: flows between the ports of a host, each a script of packets of both sides, many of them at a time.
+//!
+//! Everything is drawn from one seed. Most packets are right and come from whom they say; some are decorated (options,
+//! fragments, short TTLs), some are damaged. To answer a translated packet, a side turns round what it saw itself, in
+//! each world what it saw there.
+
+mod decoration;
+mod flow;
+mod mutation;
+mod packet;
+mod script;
+mod single;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use fastrand::Rng;
+use lab::oracle::Plan;
+
+pub use decoration::Decoration;
+pub use flow::{Flow, Kind, SEQUENCE_SHIFT, Side};
+pub use packet::{identification, read_tag};
+
+use crate::locate::Ends;
+use flow::Move;
+use packet::Segment;
+
+/// Flows that take part in one batch; each sends one packet.
+const BATCH: usize = 64;
+/// One packet in so many is damaged.
+const DAMAGED: u32 = 10;
+
+/// One packet on its way into both worlds; more than one frame where it is fragmented.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub number: u32,
+    pub flow: u32,
+    pub port: usize,
+    pub frames: [Vec<Vec<u8>>; 2],
+    pub traits: Traits,
+}
+
+/// What is special about a packet.
+#[derive(Clone, Debug)]
+pub struct Traits {
+    pub kind: Kind,
+    pub what: &'static str,
+    pub damage: Option<&'static str>,
+    pub decoration: Decoration,
+    /// An ICMP error that quotes a packet of a flow.
+    pub quotes: bool,
+}
+
+/// The source of all packets.
+pub struct Grammar {
+    pub random: Rng,
+    pub plan: Plan,
+    flows: HashMap<u32, Flow>,
+    active: Vec<u32>,
+    next_flow: u32,
+    next_step: u32,
+    next_port: u16,
+    /// Source and destination of the last flow to the outside: another endpoint may use the same ports.
+    outbound: Option<(SocketAddr, SocketAddr)>,
+}
+
+impl Grammar {
+    pub fn new(seed: u64, plan: &Plan) -> Self {
+        Self {
+            random: Rng::with_seed(seed),
+            plan: plan.clone(),
+            flows: HashMap::new(),
+            active: Vec::new(),
+            next_flow: 1,
+            next_step: 1,
+            next_port: 1024,
+            outbound: None,
+        }
+    }
+
+    /// The flow of this number, while one of its packets may still be on its way.
+    pub fn flow(&self, id: u32) -> Option<&Flow> {
+        self.flows.get(&id)
+    }
+
+    /// One packet of each of [`BATCH`] flows; flows that are over make room for new ones.
+    pub fn batch(&mut self) -> Vec<Step> {
+        self.active.retain(|id| self.flows.get(id).is_some_and(|flow| !flow.is_over()));
+        let active = &self.active;
+        self.flows.retain(|id, _| active.contains(id));
+        while self.active.len() < BATCH {
+            let flow = Flow::draw(self, self.next_flow);
+            self.active.push(flow.id);
+            self.flows.insert(flow.id, flow);
+            self.next_flow += 1;
+        }
+        let mut order = self.active.clone();
+        self.random.shuffle(&mut order);
+        order.into_iter().filter_map(|id| self.step(id)).collect()
+    }
+
+    /// The next packet of a flow.
+    fn step(&mut self, id: u32) -> Option<Step> {
+        let mut flow = self.flows.remove(&id)?;
+        let number = self.next_step;
+        let step = flow.advance().and_then(|next| self.packet(&mut flow, number, next));
+        if step.is_some() {
+            self.next_step += 1;
+        } else {
+            flow.end();
+        }
+        self.flows.insert(id, flow);
+        step
+    }
+
+    fn packet(&mut self, flow: &mut Flow, number: u32, next: Move) -> Option<Step> {
+        let mut traits =
+            Traits { kind: flow.kind, what: next.name(), damage: None, decoration: Decoration::plain(), quotes: false };
+        let from = next.side();
+        let port = flow.port(from)?;
+        let mut frames = match next {
+            Move::Frames(what, frames) => {
+                traits.what = what;
+                let frames: Vec<_> = frames.into_iter().map(|frame| packet::tagged(frame, number, flow.id)).collect();
+                [frames.clone(), frames]
+            }
+            Move::Quote { kind, code, length, .. } => {
+                traits.quotes = true;
+                let worlds = [0, 1].map(|world| packet::quoting(flow, world, (kind, code), length));
+                let [Some(ours), Some(oracle)] = worlds else { return None };
+                [vec![ours], vec![oracle]]
+            }
+            Move::Tcp { .. } | Move::Udp { .. } | Move::Echo { .. } => {
+                let ends = flow.ends(from)?;
+                let payload = packet::payload(&mut self.random, number, flow.id, next.payload());
+                let segment = Segment::of(&next, flow, payload.len());
+                traits.decoration = Decoration::draw(&mut self.random, flow.initial.source.is_ipv4(), &segment);
+                ends.map(|ends| packet::frames(&ends, &segment, &payload, &traits.decoration, number))
+            }
+        };
+        if flow.kind.may_be_damaged() && self.random.u32(..DAMAGED) == 0 {
+            let draw = self.random.fork();
+            for frame in frames.iter_mut().flatten() {
+                traits.damage = Some(mutation::damage(&mut draw.clone(), frame));
+            }
+            flow.end();
+        }
+        Some(Step { number, flow: flow.id, port, frames, traits })
+    }
+
+    /// Tells a flow what arrived at a port of its in one of the worlds.
+    pub fn saw(&mut self, id: u32, world: usize, port: usize, frame: &[u8]) {
+        if let Some(flow) = self.flows.get_mut(&id)
+            && let Some(ends) = Ends::of(frame)
+        {
+            flow.saw(world, port, ends, frame);
+        }
+    }
+
+    /// A source port that no flow has had for long.
+    fn fresh_port(&mut self) -> u16 {
+        self.next_port = if self.next_port >= 60_000 { 1024 } else { self.next_port + 1 };
+        // Published ports are the host's: a container's flow from one is translated to another in one world only.
+        if (8080..8090).contains(&self.next_port) {
+            self.next_port = 8090;
+        }
+        self.next_port
+    }
+}

@@ -1,0 +1,147 @@
+//! From a move to frames.
+
+use fastrand::Rng;
+use lab::frame::{Ethernet, TcpSegment, fragments, tcp_flags};
+
+use super::decoration::{Checksum, Decoration};
+use super::flow::{Flow, Move, Side};
+use crate::locate::{ETHERNET, Ends, locate, put, word};
+
+/// What tagged payloads begin with; the numbers of packet and flow follow.
+pub const MAGIC: [u8; 4] = *b"\xd1ff\x7e";
+/// Bytes of a tag.
+pub const TAG: usize = 12;
+
+/// What follows the IP header.
+pub enum Segment {
+    /// TCP; the ports are those of the ends.
+    Tcp(TcpSegment),
+    /// UDP.
+    Udp,
+    /// ICMP echo, request or reply.
+    Echo { reply: bool, sequence: u16 },
+}
+
+impl Segment {
+    /// What a move says now; sequence numbers go on.
+    pub fn of(next: &Move, flow: &mut Flow, payload: usize) -> Self {
+        match *next {
+            Move::Tcp { from, flags, .. } => {
+                let (own, other) = (from as usize, 1 - from as usize);
+                let acknowledgement = if flags & tcp_flags::ACK != 0 { flow.sequence[other] } else { 0 };
+                let segment = TcpSegment { sequence: flow.sequence[own], acknowledgement, flags, ..Default::default() };
+                let phantom = u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
+                flow.sequence[own] = flow.sequence[own].wrapping_add(payload as u32 + phantom);
+                Self::Tcp(segment)
+            }
+            Move::Echo { from, sequence } => Self::Echo { reply: from == Side::Responder, sequence },
+            _ => Self::Udp,
+        }
+    }
+}
+
+/// A tagged payload, or none.
+pub fn payload(random: &mut Rng, number: u32, flow: u32, wanted: bool) -> Vec<u8> {
+    if !wanted {
+        return Vec::new();
+    }
+    let mut bytes = tag(number, flow);
+    bytes.extend((0..random.usize(..40)).map(|_| random.u8(..)));
+    bytes
+}
+
+fn tag(number: u32, flow: u32) -> Vec<u8> {
+    [&MAGIC[..], &number.to_be_bytes(), &flow.to_be_bytes()].concat()
+}
+
+/// Puts the numbers into a frame that was built with a blank tag ([`blank_tag`]) or none.
+pub fn tagged(mut frame: Vec<u8>, number: u32, flow: u32) -> Vec<u8> {
+    let Some(at) = frame.windows(TAG).rposition(|window| window == blank_tag()) else { return frame };
+    frame[at..at + TAG].copy_from_slice(&tag(number, flow));
+    mend(&mut frame);
+    frame
+}
+
+/// The place of a tag in frames that are built before they have a number.
+pub fn blank_tag() -> [u8; TAG] {
+    let mut blank = [0; TAG];
+    blank[..4].copy_from_slice(&MAGIC);
+    blank
+}
+
+/// Makes the transport checksum right after a change of the payload.
+fn mend(frame: &mut [u8]) {
+    let Some(located) = locate(frame) else { return };
+    let Some(at) = located.checksum() else { return };
+    put(frame, at, 0);
+    let segment = &frame[located.transport..located.end];
+    let sum = if located.v4 && located.protocol == crate::locate::ICMP {
+        lab::frame::internet_checksum(segment)
+    } else {
+        lab::frame::transport_checksum(located.source, located.destination, located.protocol, segment)
+    };
+    put(frame, at, if sum == 0 { 0xffff } else { sum });
+}
+
+/// The number and the flow in a frame's tag, wherever it is.
+pub fn read_tag(frame: &[u8]) -> Option<(u32, u32)> {
+    let at = frame.windows(MAGIC.len()).position(|window| window == MAGIC)? + MAGIC.len();
+    Some((crate::locate::long(frame, at)?, crate::locate::long(frame, at + 4)?))
+}
+
+/// The identification of a packet: never 0, so that it is told from the host's own.
+pub fn identification(number: u32) -> u16 {
+    (number % 0xffff) as u16 + 1
+}
+
+/// The frame or the fragments of a packet.
+pub fn frames(ends: &Ends, segment: &Segment, payload: &[u8], decoration: &Decoration, number: u32) -> Vec<Vec<u8>> {
+    let mut builder = Ethernet::new(ends.source_mac, ends.destination_mac)
+        .ip(ends.source.ip(), ends.destination.ip())
+        .ttl(decoration.ttl)
+        .identification(identification(number));
+    if let Some((_, options)) = decoration.options {
+        builder = builder.options(options);
+    }
+    for (kind, body) in decoration.extensions.iter().flat_map(|(_, headers)| *headers) {
+        builder = builder.extension(*kind, body);
+    }
+    let (source, destination) = (ends.source.port(), ends.destination.port());
+    let mut frame = match segment {
+        Segment::Tcp(segment) => builder.tcp(TcpSegment { source, destination, ..*segment }, payload),
+        Segment::Udp if decoration.checksum == Checksum::None => {
+            builder.udp_without_checksum(source, destination, payload)
+        }
+        Segment::Udp => builder.udp(source, destination, payload),
+        Segment::Echo { reply, sequence } => {
+            let kinds = if ends.source.is_ipv4() { [8, 0] } else { [128, 129] };
+            let body = [&source.to_be_bytes(), &sequence.to_be_bytes(), payload].concat();
+            builder.icmp(kinds[usize::from(*reply)], 0, &body)
+        }
+    };
+    if decoration.checksum == Checksum::Wrong
+        && let Some(at) = locate(&frame).and_then(|located| located.checksum())
+    {
+        let wrong = word(&frame, at).expect("it is in the frame") ^ 0x5a5a;
+        put(&mut frame, at, wrong);
+    }
+    match decoration.fragments {
+        Some(size) => fragments(&frame, size, number),
+        None => vec![frame],
+    }
+}
+
+/// An ICMP error about the last packet that the responder saw (or the initiator got), quoting so much of its payload.
+pub fn quoting(flow: &Flow, world: usize, (kind, code): (u8, u8), length: usize) -> Option<Vec<u8>> {
+    let quoted = flow.last(Side::Responder, world)?;
+    let located = locate(quoted)?;
+    let ends = flow.ends(Side::Responder)?[world];
+    let end = located.end.min(located.transport + length);
+    // The mean field is the next hop's MTU where there is one (RFC 1191, RFC 4443 section 3.2).
+    let body = [&[0, 0, 5, 0], quoted.get(ETHERNET..end)?].concat();
+    Some(
+        Ethernet::new(ends.source_mac, ends.destination_mac)
+            .ip(ends.source.ip(), ends.destination.ip())
+            .icmp(kind, code, &body),
+    )
+}
