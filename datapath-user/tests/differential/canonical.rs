@@ -1,7 +1,8 @@
-//! What arrived, without what may differ between two right hosts: allocated ports, the host's own IP identifications,
-//! padding, and the forms of a right checksum.
+//! What arrived, without what may differ between two right hosts: ports allocated where two flows collide, the host's own
+//! IP identifications, padding, the forms of a right checksum, and IPv4's record route and timestamp, which routers
+//! before RFC 7126 fill in (section 4.5 and 4.7) and the datapath does not.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
@@ -17,31 +18,63 @@ pub struct Canonical {
     pub frame: Vec<u8>,
 }
 
-/// Stands for a right checksum; 0 is UDP's "none", and everything else is how wrong it is.
-const RIGHT: u16 = 1;
-
-/// The flow whose packet caused this frame.
-pub fn origin(arrival: &Arrival, grammar: &Grammar) -> Option<u32> {
-    if let Some((_, flow)) = read_tag(&arrival.frame) {
-        return Some(flow);
-    }
-    let located = locate(&arrival.frame)?;
-    if located.protocol != TCP || located.fragment {
-        return None;
-    }
-    let numbers = [long(&arrival.frame, located.transport + 4)?, long(&arrival.frame, located.transport + 8)?];
-    numbers.map(|number| number >> SEQUENCE_SHIFT).into_iter().find(|flow| *flow != 0 && grammar.flow(*flow).is_some())
-}
+/// Stands for a right checksum; anything else is how wrong it is.
+pub const RIGHT: u16 = 0;
+/// Stands for UDP's "none": no packet with an address in it is as wrong as that.
+const NONE: u16 = 0xffff;
 
 /// What a batch has to do with a frame.
 pub struct Context<'a> {
     pub grammar: &'a Grammar,
-    pub identifications: HashSet<u16>,
+    /// Packets by identification.
+    steps: HashMap<u16, &'a Step>,
+    /// Who asks for a neighbour, by port.
+    askers: HashMap<usize, u32>,
 }
 
 impl<'a> Context<'a> {
-    pub fn of(grammar: &'a Grammar, steps: &[Step]) -> Self {
-        Self { grammar, identifications: steps.iter().map(|step| identification(step.number)).collect() }
+    pub fn of(grammar: &'a Grammar, steps: &'a [Step]) -> Self {
+        let asks = |step: &&Step| step.traits.what.starts_with("solicitation");
+        Self {
+            grammar,
+            steps: steps.iter().map(|step| (identification(step.number), step)).collect(),
+            askers: steps.iter().filter(asks).map(|step| (step.port, step.flow)).collect(),
+        }
+    }
+
+    /// The flow whose packet caused this frame.
+    pub fn origin(&self, arrival: &Arrival) -> Option<u32> {
+        let asker = || self.askers.get(&arrival.port).filter(|_| is_about_links(arrival)).copied();
+        self.caused_by(&arrival.frame).or_else(asker)
+    }
+
+    /// By the identification or flow label, by the tag, by TCP's numbers, or by what an ICMP error quotes.
+    fn caused_by(&self, frame: &[u8]) -> Option<u32> {
+        let tag = read_tag(frame).map(|(_, flow)| flow);
+        let Some(located) = locate(frame) else { return tag };
+        let identified = self.steps.get(&identification_of(frame, &located));
+        match located.protocol {
+            // The host numbers its own messages as it likes.
+            ICMP | ICMPV6 => tag
+                .or_else(|| identified.filter(|step| step.traits.quotes || is_echo(step)).map(|step| step.flow))
+                .or_else(|| self.quoted(frame, &located)),
+            TCP if !located.fragment => {
+                identified.map(|step| step.flow).or(tag).or_else(|| self.numbered(frame, located.transport))
+            }
+            _ => identified.map(|step| step.flow).or(tag),
+        }
+    }
+
+    fn quoted(&self, frame: &[u8], located: &Located) -> Option<u32> {
+        let errors: &[u8] = if located.v4 { &[3, 5, 11, 12] } else { &[1, 2, 3, 4] };
+        frame.get(located.transport).filter(|kind| errors.contains(kind))?;
+        self.caused_by(&[&frame[..ETHERNET], frame.get(located.transport + 8..)?].concat())
+    }
+
+    fn numbered(&self, frame: &[u8], transport: usize) -> Option<u32> {
+        // A quoted segment may end behind the first of them.
+        let numbers = [long(frame, transport + 4), long(frame, transport + 8)].into_iter().flatten();
+        numbers.map(|number| number >> SEQUENCE_SHIFT).find(|flow| *flow != 0 && self.grammar.flow(*flow).is_some())
     }
 
     /// The frame to compare; `None` for what a host says about itself now and then.
@@ -70,14 +103,16 @@ impl<'a> Context<'a> {
             // The raw socket does not tell the destination, which is in the sum.
             put(frame, at, RIGHT);
         }
-        if located.v4 && !self.identifications.contains(&word(frame, 18).unwrap_or(0)) {
-            put(frame, 18, 0);
+        if matches!(located.protocol, ICMP | ICMPV6) || !self.steps.contains_key(&identification_of(frame, located)) {
+            put(frame, identification_at(located), 0);
         }
-        let Some(flow) = step.filter(|step| step.traits.damage.is_none()).and_then(|s| self.grammar.flow(s.flow))
-        else {
-            return;
-        };
+        let Some((step, flow)) = step.and_then(|step| Some((step, self.grammar.flow(step.flow)?))) else { return };
+        if step.traits.decoration.is_filled_in() && located.v4 && located.transport <= frame.len() {
+            frame[ETHERNET + 20..located.transport].fill(0);
+            put(frame, 24, RIGHT);
+        }
         if flow.collides
+            && step.traits.damage.is_none()
             && flow.port(Side::Responder) == Some(arrival.port)
             && let Some((source, _)) = located.ports(frame)
         {
@@ -92,14 +127,24 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Where IPv4's identification is, or the lower part of IPv6's flow label.
+fn identification_at(located: &Located) -> usize {
+    if located.v4 { 18 } else { 16 }
+}
+
+fn identification_of(frame: &[u8], located: &Located) -> u16 {
+    word(frame, identification_at(located)).unwrap_or(0)
+}
+
 /// Puts in place of each checksum how wrong it is. That is what a translation by differences keeps.
 fn judge_checksums(frame: &mut [u8], located: &Located) {
     if located.v4 && located.transport <= frame.len() {
         let sum = internet_checksum(&frame[ETHERNET..located.transport]);
-        put(frame, 24, if sum == 0 { RIGHT } else { sum });
+        put(frame, 24, sum);
     }
     let Some(at) = located.checksum().filter(|at| at + 2 <= frame.len()) else { return };
     if located.protocol == UDP && word(frame, at) == Some(0) {
+        put(frame, at, NONE);
         return;
     }
     let segment = &frame[located.transport..located.end];
@@ -108,17 +153,25 @@ fn judge_checksums(frame: &mut [u8], located: &Located) {
     } else {
         transport_checksum(located.source, located.destination, located.protocol, segment)
     };
-    put(frame, at, if sum == 0 { RIGHT } else { sum });
+    put(frame, at, sum);
 }
 
-/// Neighbour discovery, router solicitations and group reports that no packet of ours has caused.
-fn is_noise(arrival: &Arrival) -> bool {
+fn is_echo(step: &Step) -> bool {
+    step.traits.what == "echo"
+}
+
+/// Neighbour discovery, router solicitations and group reports.
+fn is_about_links(arrival: &Arrival) -> bool {
     let frame = &arrival.frame;
-    let about_links = match locate(frame) {
+    match locate(frame) {
         Some(ip) if ip.protocol == ICMPV6 => matches!(frame.get(ip.transport), Some(130..=137 | 143)),
         Some(ip) => ip.protocol == 2,
         None => word(frame, 12) == Some(ethertype::ARP),
-    };
-    let to_group = arrival.port != HOST && frame[0] & 1 != 0;
-    about_links && (to_group || arrival.port == HOST) && read_tag(frame).is_none()
+    }
+}
+
+/// What a host says to all about links, and no packet of ours has caused.
+fn is_noise(arrival: &Arrival) -> bool {
+    let to_all = arrival.port == HOST || arrival.frame[0] & 1 != 0;
+    to_all && is_about_links(arrival) && read_tag(&arrival.frame).is_none()
 }

@@ -1,10 +1,9 @@
 //! The documented differences between the datapath and the oracle. All others are failures.
 
-use lab::oracle::Plan;
-
-use crate::canonical::Canonical;
-use crate::grammar::Step;
-use crate::twins::{ORACLE, OURS};
+use crate::canonical::{Canonical, RIGHT};
+use crate::grammar::{Kind, Step, Traits};
+use crate::locate::{ICMP, ICMPV6, Located, SCTP, TCP, UDP, locate, word};
+use crate::twins::{HOST, LAN, MEMBERS, ORACLE, OURS};
 
 /// A frame that arrived in one world (more often than) in the other.
 pub struct Missing<'a> {
@@ -13,37 +12,100 @@ pub struct Missing<'a> {
     pub frame: &'a Canonical,
     /// The packet that caused it, where it is known.
     pub step: Option<&'a Step>,
-    pub plan: &'a Plan,
 }
 
 /// Why the worlds differ.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Difference {
-    /// ICMP errors about flows.
     IcmpError,
-    /// Fragments of what would be translated.
     Fragment,
+    TimeExceeded,
+    NeighbourAnswered,
+    OtherProtocol,
+    HeaderChecksum,
+    GroupFrame,
+    Malformed,
+    SourceRoute,
+    FlowByTuple,
 }
 
 impl Difference {
+    /// Every difference, with the reason for it.
+    const ALL: [(Self, &'static str); 10] = [
+        (Self::IcmpError, "ICMP errors and answers to nothing are dropped where packets are translated (N5)"),
+        (Self::Fragment, "fragments are dropped where packets are translated, and not put together elsewhere (N6)"),
+        (Self::TimeExceeded, "time exceeded is not sent yet (N9)"),
+        (Self::NeighbourAnswered, "ARP and neighbour discovery are answered and not flooded (B3)"),
+        (Self::OtherProtocol, "protocols without ports are not translated (drop reason `protocol`)"),
+        (Self::HeaderChecksum, "a wrong IPv4 header checksum is passed on, as wrong as it came"),
+        (Self::GroupFrame, "unicast IP in a group frame from outside is the host's own, published or not"),
+        (Self::Malformed, "lying lengths are dropped (N11), on the way to siblings and to the host too"),
+        (Self::SourceRoute, "source routes, routing header 0 and more than six extension headers are dropped (N11)"),
+        (Self::FlowByTuple, "a packet of a flow is known by its tuple, to whatever MAC address the endpoint sent it"),
+    ];
+
     /// For the report.
     pub fn reason(self) -> &'static str {
-        match self {
-            Self::IcmpError => "errors are dropped where packets are translated (N5)",
-            Self::Fragment => "fragments are dropped where packets are translated (N6)",
-        }
+        Self::ALL.iter().find(|(difference, _)| *difference == self).map_or("", |(_, reason)| reason)
     }
 
     /// The documented difference that this is.
     pub fn explain(missing: &Missing<'_>) -> Option<Self> {
         let step = missing.step?;
-        let _ = (OURS, ORACLE, missing.frame, missing.plan, missing.world);
-        if step.traits.quotes {
-            return Some(Self::IcmpError);
-        }
-        if step.traits.decoration.fragments.is_some() {
-            return Some(Self::Fragment);
-        }
-        None
+        Self::ALL.into_iter().map(|(difference, _)| difference).find(|difference| difference.holds(missing, step))
     }
+
+    fn holds(self, missing: &Missing<'_>, step: &Step) -> bool {
+        let Traits { kind, what, damage, decoration, quotes } = &step.traits;
+        let frame = &missing.frame.frame;
+        let located = locate(frame);
+        let ours_drops = missing.world == OURS;
+        match self {
+            Self::IcmpError => *quotes || *what == "other ICMP" && ours_drops,
+            Self::Fragment => decoration.fragments.is_some(),
+            // What is translated on a bridge is no hop for netfilter.
+            Self::TimeExceeded => {
+                ours_drops && decoration.ttl == 1 && (is_icmp(located, frame, [11, 3]) || *kind == Kind::Hairpin)
+            }
+            Self::NeighbourAnswered => {
+                (what.starts_with("arp ") || what.starts_with("solicitation"))
+                    && if ours_drops {
+                        missing.frame.port != step.port
+                    } else {
+                        what.ends_with("a sibling") && missing.frame.port == step.port
+                    }
+            }
+            Self::OtherProtocol => ours_drops && missing.frame.port == LAN && located.is_some_and(|ip| !has_ports(&ip)),
+            Self::HeaderChecksum => {
+                missing.world == ORACLE
+                    && damage.is_some()
+                    && located.is_some_and(|ip| ip.v4)
+                    && word(frame, 24) != Some(RIGHT)
+            }
+            Self::GroupFrame => *what == "published port in a group frame" && !ours_drops && missing.frame.port == HOST,
+            Self::FlowByTuple => !ours_drops && *damage == Some("bit in Ethernet"),
+            Self::Malformed => {
+                ours_drops
+                    && damage.is_some()
+                    && (missing.frame.port == HOST || *kind == Kind::Sibling && missing.frame.port < MEMBERS)
+            }
+            Self::SourceRoute => {
+                (matches!(decoration.options, Some(("loose source route", _)))
+                    || matches!(decoration.extensions, Some(("routing type 0" | "seven headers", _))))
+            }
+        }
+    }
+}
+
+fn has_ports(ip: &Located) -> bool {
+    matches!(ip.protocol, TCP | UDP | SCTP | ICMP | ICMPV6)
+}
+
+/// Whether it is an ICMP message of this type, or an ICMPv6 message of the second.
+fn is_icmp(located: Option<Located>, frame: &[u8], kinds: [u8; 2]) -> bool {
+    located.is_some_and(|ip| match ip.protocol {
+        ICMP => frame.get(ip.transport) == Some(&kinds[0]),
+        ICMPV6 => frame.get(ip.transport) == Some(&kinds[1]),
+        _ => false,
+    })
 }

@@ -1,9 +1,10 @@
 //! Sends batches into both worlds and compares what arrived.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::canonical::{Canonical, Context, origin};
+use crate::canonical::{Canonical, Context};
 use crate::difference::{Difference, Missing};
 use crate::fixture;
 use crate::grammar::{Grammar, Kind, Step};
@@ -14,7 +15,7 @@ const QUIET: u16 = 3;
 /// The same, where the worlds differ at first.
 const PATIENCE: u16 = 60;
 /// So many unexplained differences are enough.
-const ENOUGH: usize = 40;
+const ENOUGH: usize = 400;
 
 /// How a run went.
 #[derive(Default)]
@@ -81,14 +82,14 @@ impl Judge {
         let mut arrivals = [OURS, ORACLE].map(|world| self.twins.worlds[world].settle(QUIET));
         let by_flow: HashMap<u32, &Step> = steps.iter().map(|step| (step.flow, step)).collect();
         let mut seen = self.compare(&arrivals, &by_flow, steps);
-        if seen.values().any(|seen| seen.counts[OURS] != seen.counts[ORACLE]) {
+        if seen.iter().any(|(frame, seen)| self.verdict(frame, seen, &by_flow) == Some(None)) {
             for (world, arrivals) in arrivals.iter_mut().enumerate() {
                 arrivals.extend(self.twins.worlds[world].settle(PATIENCE));
             }
             seen = self.compare(&arrivals, &by_flow, steps);
         }
         self.judge(&seen, &by_flow);
-        self.learn(&arrivals);
+        self.learn(&arrivals, steps);
         for step in steps {
             let kind = self.report.kinds.entry(step.traits.kind).or_default();
             kind.0 += 1;
@@ -106,7 +107,7 @@ impl Judge {
         let mut seen = BTreeMap::<Canonical, Seen>::new();
         for (world, arrivals) in arrivals.iter().enumerate() {
             for arrival in arrivals {
-                let flow = origin(arrival, &self.grammar);
+                let flow = context.origin(arrival);
                 let step = flow.and_then(|flow| by_flow.get(&flow)).copied();
                 if let Some(canonical) = context.canonical(arrival, step) {
                     let entry = seen.entry(canonical).or_default();
@@ -119,34 +120,43 @@ impl Judge {
         seen
     }
 
+    /// `None` where the worlds agree; otherwise the documented difference, if it is one.
+    fn verdict(&self, frame: &Canonical, seen: &Seen, by_flow: &HashMap<u32, &Step>) -> Option<Option<Difference>> {
+        let missing = self.missing(frame, seen, by_flow)?;
+        Some(Difference::explain(&missing))
+    }
+
+    fn missing<'a>(&self, frame: &'a Canonical, seen: &Seen, by_flow: &HashMap<u32, &'a Step>) -> Option<Missing<'a>> {
+        let world = match seen.counts[OURS].cmp(&seen.counts[ORACLE]) {
+            Ordering::Less => OURS,
+            Ordering::Greater => ORACLE,
+            Ordering::Equal => return None,
+        };
+        Some(Missing { world, frame, step: seen.flow.and_then(|flow| by_flow.get(&flow)).copied() })
+    }
+
     fn judge(&mut self, seen: &BTreeMap<Canonical, Seen>, by_flow: &HashMap<u32, &Step>) {
-        let different = seen.iter().filter(|(_, seen)| seen.counts[OURS] != seen.counts[ORACLE]);
-        for (canonical, one) in different {
-            let step = one.flow.and_then(|flow| by_flow.get(&flow)).copied();
-            let missing = Missing {
-                world: if one.counts[OURS] < one.counts[ORACLE] { OURS } else { ORACLE },
-                frame: canonical,
-                step,
-                plan: &self.twins.plan,
-            };
+        for (frame, one) in seen {
+            let Some(missing) = self.missing(frame, one, by_flow) else { continue };
             if let Some(difference) = Difference::explain(&missing) {
                 *self.report.differences.entry(difference).or_default() += 1;
                 continue;
             }
             self.report.failures += 1;
             let others = seen.iter().filter(|(_, other)| other.flow == one.flow && one.flow.is_some());
-            let others: Vec<_> = others.map(|(canonical, other)| (canonical, other.counts)).collect();
+            let others: Vec<_> = others.map(|(frame, other)| (frame, other.counts)).collect();
             fixture::save(self.seed, self.report.failures, &missing, one.counts, &others);
         }
     }
 
-    fn learn(&mut self, arrivals: &[Vec<Arrival>; 2]) {
+    fn learn(&mut self, arrivals: &[Vec<Arrival>; 2], steps: &[Step]) {
+        let context = Context::of(&self.grammar, steps);
+        let mut of_flows = Vec::new();
         for (world, arrivals) in arrivals.iter().enumerate() {
-            for arrival in arrivals {
-                if let Some(flow) = origin(arrival, &self.grammar) {
-                    self.grammar.saw(flow, world, arrival.port, &arrival.frame);
-                }
-            }
+            of_flows.extend(arrivals.iter().filter_map(|one| Some((context.origin(one)?, world, one))));
+        }
+        for (flow, world, arrival) in of_flows {
+            self.grammar.saw(flow, world, arrival.port, &arrival.frame);
         }
     }
 }

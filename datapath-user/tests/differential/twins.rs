@@ -215,6 +215,7 @@ fn settle_host(host: &Namespace, lan: Mac) -> anyhow::Result<()> {
     }
     host.sysctl("ipv4/icmp_ratelimit", "0")?;
     host.sysctl("ipv6/icmp/ratelimit", "0")?;
+    host.sysctl("ipv6/auto_flowlabels", "0")?;
     // Of each namespace since Linux 6.12; before, of the machine.
     for setting in ["ipv4/icmp_msgs_per_sec", "ipv4/icmp_msgs_burst"] {
         if host.read_sysctl(setting).is_ok() {

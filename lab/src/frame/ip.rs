@@ -64,7 +64,7 @@ impl IpBuilder {
         self
     }
 
-    /// Another IPv4 identification than 0.
+    /// Another IPv4 identification, or IPv6 flow label, than 0.
     #[must_use]
     pub fn identification(mut self, identification: u16) -> Self {
         self.identification = identification;
@@ -164,7 +164,8 @@ impl IpBuilder {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 let (first, chain) = chained(&self.extensions, protocol);
                 let length = u16::try_from(chain.len() + payload.len()).expect("a packet is short");
-                let mut header = vec![0x60, 0, 0, 0];
+                let [high, low] = self.identification.to_be_bytes();
+                let mut header = vec![0x60, 0, high, low];
                 header.extend(length.to_be_bytes());
                 header.extend([first, self.ttl]);
                 header.extend(source.octets());

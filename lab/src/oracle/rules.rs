@@ -17,6 +17,11 @@ pub(super) fn port(member: &Member) -> String {
     format!("port-{}", member.name)
 }
 
+/// The ports of a network, as elements of a set.
+fn ports(network: &Network) -> String {
+    network.members.iter().map(port).collect::<Vec<_>>().join(", ")
+}
+
 /// All rules.
 pub(super) fn text(plan: &Plan) -> String {
     let guards: String = plan.members().map(|(n, member)| guard(&plan.networks[n], member)).collect();
@@ -26,11 +31,12 @@ pub(super) fn text(plan: &Plan) -> String {
         .collect();
     format!(
         "table bridge guard {{\n{guards}  chain prerouting {{\n    type filter hook prerouting priority -300;\n{jumps}  }}\n{}{}}}\n\
-         table inet filter {{\n{}{}{}}}\ntable inet nat {{\n{}}}\n",
+         table inet filter {{\n{}{}{}{}}}\ntable inet nat {{\n{}}}\n",
         to_bridge(plan),
         between_ports(plan),
         before_tracking(plan),
         to_host(plan),
+        from_host(),
         forwarded(plan),
         translation(plan),
     )
@@ -57,7 +63,8 @@ fn guard(network: &Network, member: &Member) -> String {
         rule(&format!("ether type ip6 ip6 saddr != {ipv6} drop"));
         rule(&format!("ip6 daddr {{ {ipv6}, ::1 }} drop"));
         rule("icmpv6 type { nd-router-advert, nd-redirect } drop");
-        rule(&format!("icmpv6 type nd-neighbor-advert icmpv6 taddr != {ipv6} drop"));
+        // The target, 8 bytes into the message.
+        rule(&format!("icmpv6 type nd-neighbor-advert @th,64,128 != {:#034x} drop", bits(ipv6)));
         rule("ether type ip6 udp sport 547 drop");
     } else {
         rule("ether type ip6 drop");
@@ -68,6 +75,13 @@ fn guard(network: &Network, member: &Member) -> String {
     rule(&format!("{group} ip daddr != {{ 224.0.0.0/4, 255.255.255.255, {broadcast} }} drop"));
     rule(&format!("{group} ip6 daddr != ff00::/8 drop"));
     chain + "  }\n"
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
 }
 
 /// The broadcast address of the /24 in which `gateway` is.
@@ -84,12 +98,12 @@ fn last_address(gateway: IpAddr) -> IpAddr {
 /// A sibling is reached by its own MAC address, never by the gateway's.
 fn to_bridge(plan: &Plan) -> String {
     let mut chain = "  chain input {\n    type filter hook input priority 0;\n".to_owned();
-    for (number, network) in plan.networks.iter().enumerate() {
-        let (device, unicast) = (bridge(number), "meta pkttype { host, other }");
+    for network in &plan.networks {
+        let (ports, unicast) = (ports(network), "meta pkttype { host, other }");
         for ((family, subnet), gateway) in ["ip", "ip6"].iter().zip(&network.subnets).zip(&network.gateways) {
             let _ = writeln!(
                 chain,
-                "    meta ibrname {device} {unicast} {family} daddr {subnet} {family} daddr != {gateway} drop"
+                "    iifname {{ {ports} }} {unicast} {family} daddr {subnet} {family} daddr != {gateway} drop"
             );
         }
     }
@@ -107,8 +121,8 @@ fn between_ports(plan: &Plan) -> String {
         let _ = writeln!(chain, "    oifname {port} ether daddr {mac} ip6 daddr != {ipv6} drop");
     }
     let _ = writeln!(chain, "    meta mark {PUBLISHED} accept");
-    for (number, _) in plan.networks.iter().enumerate().filter(|(_, network)| !network.icc) {
-        let _ = writeln!(chain, "    meta ibrname {} drop", bridge(number));
+    for network in plan.networks.iter().filter(|network| !network.icc) {
+        let _ = writeln!(chain, "    iifname {{ {0} }} drop", ports(network));
     }
     chain + "  }\n"
 }
@@ -125,7 +139,6 @@ fn before_tracking(plan: &Plan) -> String {
         let _ = writeln!(chain, "    iifname {} {family} daddr {{ {subnets} }} drop", Host::UPLINK);
         let _ = writeln!(chain, "    iifname {} {family} saddr {{ {subnets} }} drop", Host::UPLINK);
     }
-    let _ = writeln!(chain, "    iifname {} ip6 saddr {} drop", Host::UPLINK, Lan::HOST[1]);
     chain += "  }\n  chain marked {\n    type filter hook prerouting priority dstnat + 1;\n";
     let _ = writeln!(chain, "    ct status dnat meta mark set {PUBLISHED}");
     chain + "  }\n"
@@ -150,12 +163,18 @@ fn to_host(plan: &Plan) -> String {
     chain + "  }\n"
 }
 
+/// Redirects are the one thing that a router says and ours does not; IPv6 has no setting for it.
+fn from_host() -> &'static str {
+    "  chain output {\n    type filter hook output priority 0;\n    icmpv6 type nd-redirect drop\n  }\n"
+}
+
 /// Between networks, and to the outside.
 fn forwarded(plan: &Plan) -> String {
     let mut chain = "  chain forward {\n    type filter hook forward priority 0; policy drop;\n".to_owned();
     for number in 0..plan.networks.len() {
         let _ = writeln!(chain, "    iifname {0} oifname {0} accept", bridge(number));
     }
+    let _ = writeln!(chain, "    iifname {} ip6 saddr {} drop", Host::UPLINK, Lan::HOST[1]);
     chain += "    ct state invalid drop\n    ct state established,related accept\n";
     for (number, _) in plan.networks.iter().enumerate().filter(|(_, network)| network.internal) {
         let _ = writeln!(chain, "    iifname {0} drop\n    oifname {0} drop", bridge(number));

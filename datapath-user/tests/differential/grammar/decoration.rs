@@ -80,15 +80,8 @@ impl Decoration {
         decoration
     }
 
-    /// Its name, for reports.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self { options: Some((name, _)), .. } | Self { extensions: Some((name, _)), .. } => name,
-            Self { fragments: Some(_), .. } => "fragments",
-            Self { checksum: Checksum::Wrong, .. } => "wrong checksum",
-            Self { checksum: Checksum::None, .. } => "no checksum",
-            Self { ttl: 64, .. } => "plain",
-            _ => "ttl",
-        }
+    /// Whether it has an option that routers may write into.
+    pub fn is_filled_in(&self) -> bool {
+        matches!(self.options, Some(("record route" | "timestamp", _)))
     }
 }

@@ -134,7 +134,7 @@ impl Flow {
             return Self::new(id, kind, ends, [Some(port), None], [Move::Frames(what, frames)].into());
         }
         let (mut ends, ports) = between(grammar, kind);
-        let collides = kind == Kind::Outbound && collide(grammar, &mut ends);
+        let collides = kind == Kind::Outbound && collide(grammar, id, &mut ends);
         let echoes = kind != Kind::Published || grammar.random.u32(..8) == 0;
         let script = script::draw(&mut grammar.random, ends.source.is_ipv4(), echoes);
         Self { collides, ..Self::new(id, kind, ends, ports, script) }
@@ -205,14 +205,18 @@ impl Flow {
 pub const SEQUENCE_SHIFT: u32 = 12;
 
 /// Gives a flow to the outside, now and then, the ports of the one before it.
-fn collide(grammar: &mut Grammar, ends: &mut Ends) -> bool {
-    let before = grammar.outbound.filter(|(source, destination)| {
+fn collide(grammar: &mut Grammar, id: u32, ends: &mut Ends) -> bool {
+    let before = grammar.outbound.filter(|(_, source, destination)| {
         source.ip() != ends.source.ip() && destination.is_ipv4() == ends.destination.is_ipv4()
     });
-    grammar.outbound = Some((ends.source, ends.destination));
-    let Some((source, destination)) = before.filter(|_| grammar.random.u32(..8) == 0) else { return false };
+    grammar.outbound = Some((id, ends.source, ends.destination));
+    let Some((first, source, destination)) = before.filter(|_| grammar.random.u32(..8) == 0) else { return false };
     ends.source.set_port(source.port());
     ends.destination = destination;
+    // Whichever sends first keeps the port.
+    if let Some(first) = grammar.flows.get_mut(&first) {
+        first.collides = true;
+    }
     grammar.outbound = None;
     true
 }
@@ -243,6 +247,8 @@ fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
     let host = address(Lan::HOST[family]);
     let services = [80, 443, 53, 8080, 33_434, random.u16(1024..)];
     let far = services[random.usize(..services.len())];
+    // What is published is tried by kinds of its own.
+    let unpublished = if far == 8080 { 8090 } else { far };
     let publication = &plan.publications[random.usize(..plan.publications.len())];
     let serving = publication.target.0 * 2 + publication.target.1;
     match kind {
@@ -264,17 +270,17 @@ fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
             (Ends { destination_mac: inside(sibling).mac, ..ends }, [Some(member), Some(sibling)])
         }
         Kind::Isolation => {
-            let other = (member + 2 + random.usize(..6)) % MEMBERS;
+            let other = (member + 2 * random.usize(1..MEMBERS / 2) + random.usize(..2) * (1 - member % 2)) % MEMBERS;
             let target = if random.u32(..4) == 0 { gateway(other).gateways } else { inside(other).addresses };
-            let ends = from_member(target[family], port, far);
+            let ends = from_member(target[family], port, unpublished);
             let macs = [gateway(member).gateway_mac, inside(other).mac, inside(sibling).mac];
             let destination_mac = macs[random.usize(..6).saturating_sub(3)];
             (Ends { destination_mac, ..ends }, [Some(member), Some(other)])
         }
-        Kind::ToHost if random.bool() => (from_lan(outside, host, far), [Some(LAN), None]),
+        Kind::ToHost if random.bool() => (from_lan(outside, host, unpublished), [Some(LAN), None]),
         Kind::ToHost => {
             let target = if random.bool() { host } else { gateway(member).gateways[family] };
-            (from_member(target, port, far), [Some(member), None])
+            (from_member(target, port, unpublished), [Some(member), None])
         }
         Kind::Direct => {
             let target = if random.u32(..4) == 0 { gateway(member).gateways } else { inside(member).addresses };

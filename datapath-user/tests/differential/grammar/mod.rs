@@ -60,8 +60,8 @@ pub struct Grammar {
     next_flow: u32,
     next_step: u32,
     next_port: u16,
-    /// Source and destination of the last flow to the outside: another endpoint may use the same ports.
-    outbound: Option<(SocketAddr, SocketAddr)>,
+    /// Number, source and destination of the last flow to the outside: another endpoint may use the same ports.
+    outbound: Option<(u32, SocketAddr, SocketAddr)>,
 }
 
 impl Grammar {
@@ -126,7 +126,7 @@ impl Grammar {
             }
             Move::Quote { kind, code, length, .. } => {
                 traits.quotes = true;
-                let worlds = [0, 1].map(|world| packet::quoting(flow, world, (kind, code), length));
+                let worlds = [0, 1].map(|world| packet::quoting(flow, from, world, (kind, code), length, number));
                 let [Some(ours), Some(oracle)] = worlds else { return None };
                 [vec![ours], vec![oracle]]
             }

@@ -89,7 +89,7 @@ pub fn read_tag(frame: &[u8]) -> Option<(u32, u32)> {
     Some((crate::locate::long(frame, at)?, crate::locate::long(frame, at + 4)?))
 }
 
-/// The identification of a packet: never 0, so that it is told from the host's own.
+/// The identification (IPv4) or flow label (IPv6) of a packet: never 0, so that it is told from the host's own.
 pub fn identification(number: u32) -> u16 {
     (number % 0xffff) as u16 + 1
 }
@@ -122,8 +122,9 @@ pub fn frames(ends: &Ends, segment: &Segment, payload: &[u8], decoration: &Decor
     if decoration.checksum == Checksum::Wrong
         && let Some(at) = locate(&frame).and_then(|located| located.checksum())
     {
-        let wrong = word(&frame, at).expect("it is in the frame") ^ 0x5a5a;
-        put(&mut frame, at, wrong);
+        // By the same difference in both worlds, whatever the ports are (one's complement, RFC 1071).
+        let (sum, carry) = word(&frame, at).expect("it is in the frame").overflowing_add(0x1234);
+        put(&mut frame, at, sum + u16::from(carry));
     }
     match decoration.fragments {
         Some(size) => fragments(&frame, size, number),
@@ -131,17 +132,14 @@ pub fn frames(ends: &Ends, segment: &Segment, payload: &[u8], decoration: &Decor
     }
 }
 
-/// An ICMP error about the last packet that the responder saw (or the initiator got), quoting so much of its payload.
-pub fn quoting(flow: &Flow, world: usize, (kind, code): (u8, u8), length: usize) -> Option<Vec<u8>> {
-    let quoted = flow.last(Side::Responder, world)?;
+/// An ICMP error of this side about the last packet that it saw, quoting so much of what follows the IP header.
+pub fn quoting(flow: &Flow, from: Side, world: usize, error: (u8, u8), length: usize, number: u32) -> Option<Vec<u8>> {
+    let quoted = flow.last(from, world)?;
     let located = locate(quoted)?;
-    let ends = flow.ends(Side::Responder)?[world];
+    let ends = flow.ends(from)?[world];
     let end = located.end.min(located.transport + length);
     // The mean field is the next hop's MTU where there is one (RFC 1191, RFC 4443 section 3.2).
     let body = [&[0, 0, 5, 0], quoted.get(ETHERNET..end)?].concat();
-    Some(
-        Ethernet::new(ends.source_mac, ends.destination_mac)
-            .ip(ends.source.ip(), ends.destination.ip())
-            .icmp(kind, code, &body),
-    )
+    let ip = Ethernet::new(ends.source_mac, ends.destination_mac).ip(ends.source.ip(), ends.destination.ip());
+    Some(ip.identification(identification(number)).icmp(error.0, error.1, &body))
 }

@@ -170,7 +170,10 @@ fn protocol(sender: &Sender<'_>, family: usize, pick: usize) -> (&'static str, V
         1 => (address(Lan::INTERNET[family]), sender.network.gateway_mac),
         _ => (sender.network.gateways[family], sender.network.gateway_mac),
     };
-    let body = [&[0x20, 0, 0, 80, 0, 20, 0, 0, 0, 0, 0, 1][..], &blank_tag()].concat();
+    // Ports, as most of them have; SCTP's INIT has a verification tag of 0 (RFC 9260 section 3.3.2).
+    let ports = [0x20, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0];
+    let init = [1, 0, 0, 20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1];
+    let body = [&ports[..], &init, &blank_tag()].concat();
     (
         "other protocol",
         Ethernet::new(sender.own.mac, mac).ip(sender.own.addresses[family], target).protocol(number, &body),
