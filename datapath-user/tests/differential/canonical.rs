@@ -1,8 +1,8 @@
 //! What arrived, without what may differ between two right hosts: ports allocated where two flows collide, the host's own
-//! IP identifications, padding, the forms of a right checksum, and IPv4's record route and timestamp, which routers
-//! before RFC 7126 fill in (section 4.5 and 4.7) and the datapath does not.
+//! IP identifications, padding, the forms of a right checksum, and IPv4's record route, which the datapath does not fill in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
@@ -28,53 +28,69 @@ pub struct Context<'a> {
     pub grammar: &'a Grammar,
     /// Packets by identification.
     steps: HashMap<u16, &'a Step>,
+    /// Flows that a tag may name.
+    flows: HashSet<u32>,
     /// Who asks for a neighbour, by port.
     askers: HashMap<usize, u32>,
+    /// Who sends ICMP errors, by address.
+    quoters: HashMap<IpAddr, u32>,
 }
 
 impl<'a> Context<'a> {
     pub fn of(grammar: &'a Grammar, steps: &'a [Step]) -> Self {
         let asks = |step: &&Step| step.traits.what.starts_with("solicitation");
+        let source = |step: &Step| Some(locate(step.frames[0].first()?)?.source);
+        let quotes = steps.iter().filter(|step| step.traits.quotes);
         Self {
             grammar,
             steps: steps.iter().map(|step| (identification(step.number), step)).collect(),
+            flows: steps.iter().map(|step| step.flow).collect(),
             askers: steps.iter().filter(asks).map(|step| (step.port, step.flow)).collect(),
+            quoters: quotes.filter_map(|step| Some((source(step)?, step.flow))).collect(),
         }
     }
 
-    /// The flow whose packet caused this frame.
+    /// The flow whose packet caused this frame: that which it says; else, of an answer about a neighbour, that of who
+    /// asked; else, of an ICMP error, that of who sends one.
     pub fn origin(&self, arrival: &Arrival) -> Option<u32> {
-        let asker = || self.askers.get(&arrival.port).filter(|_| is_about_links(arrival)).copied();
-        self.caused_by(&arrival.frame).or_else(asker)
+        if let Some(flow) = self.caused_by(&arrival.frame) {
+            return Some(flow);
+        }
+        if is_about_links(arrival) {
+            return self.askers.get(&arrival.port).copied();
+        }
+        let located = locate(&arrival.frame)?;
+        self.quoters.get(&located.source).filter(|_| is_error(&arrival.frame, &located)).copied()
     }
 
-    /// By the identification or flow label, by the tag, by TCP's numbers, or by what an ICMP error quotes.
+    /// By the tag, by the identification or flow label, by TCP's numbers, or by what an ICMP error quotes.
     fn caused_by(&self, frame: &[u8]) -> Option<u32> {
-        let tag = read_tag(frame).map(|(_, flow)| flow);
-        let Some(located) = locate(frame) else { return tag };
-        let identified = self.steps.get(&identification_of(frame, &located));
-        match located.protocol {
-            // The host numbers its own messages as it likes.
-            ICMP | ICMPV6 => tag
-                .or_else(|| identified.filter(|step| step.traits.quotes || is_echo(step)).map(|step| step.flow))
-                .or_else(|| self.quoted(frame, &located)),
-            TCP if !located.fragment => {
-                identified.map(|step| step.flow).or(tag).or_else(|| self.numbered(frame, located.transport))
-            }
-            _ => identified.map(|step| step.flow).or(tag),
+        if let Some((_, flow)) = read_tag(frame).filter(|(_, flow)| self.flows.contains(flow)) {
+            return Some(flow);
         }
+        let located = locate(frame)?;
+        let identified = self.steps.get(&identification_of(frame, &located));
+        if !matches!(located.protocol, ICMP | ICMPV6) {
+            let numbered = || self.numbered(frame, &located);
+            return identified.map(|step| step.flow).or_else(numbered);
+        }
+        // The host numbers its own messages as it likes.
+        let identified = identified.filter(|step| step.traits.quotes || step.traits.what == "echo");
+        identified.map(|step| step.flow).or_else(|| self.quoted(frame, &located))
     }
 
     fn quoted(&self, frame: &[u8], located: &Located) -> Option<u32> {
-        let errors: &[u8] = if located.v4 { &[3, 5, 11, 12] } else { &[1, 2, 3, 4] };
-        frame.get(located.transport).filter(|kind| errors.contains(kind))?;
-        self.caused_by(&[&frame[..ETHERNET], frame.get(located.transport + 8..)?].concat())
+        let quoted = frame.get(located.transport + 8..).filter(|_| is_error(frame, located))?;
+        self.caused_by(&[&frame[..ETHERNET], quoted].concat())
     }
 
-    fn numbered(&self, frame: &[u8], transport: usize) -> Option<u32> {
+    fn numbered(&self, frame: &[u8], located: &Located) -> Option<u32> {
+        if located.protocol != TCP || located.fragment {
+            return None;
+        }
         // A quoted segment may end behind the first of them.
-        let numbers = [long(frame, transport + 4), long(frame, transport + 8)].into_iter().flatten();
-        numbers.map(|number| number >> SEQUENCE_SHIFT).find(|flow| *flow != 0 && self.grammar.flow(*flow).is_some())
+        let numbers = [4, 8].into_iter().filter_map(|at| long(frame, located.transport + at));
+        numbers.map(|number| number >> SEQUENCE_SHIFT).find(|flow| self.flows.contains(flow))
     }
 
     /// The frame to compare; `None` for what a host says about itself now and then.
@@ -156,8 +172,14 @@ fn judge_checksums(frame: &mut [u8], located: &Located) {
     put(frame, at, sum);
 }
 
-fn is_echo(step: &Step) -> bool {
-    step.traits.what == "echo"
+/// Whether it is an ICMP error.
+fn is_error(frame: &[u8], located: &Located) -> bool {
+    let errors: &[u8] = match located.protocol {
+        ICMP => &[3, 5, 11, 12],
+        ICMPV6 => &[1, 2, 3, 4],
+        _ => &[],
+    };
+    frame.get(located.transport).is_some_and(|kind| errors.contains(kind))
 }
 
 /// Neighbour discovery, router solicitations and group reports.

@@ -27,11 +27,13 @@ pub enum Difference {
     Malformed,
     SourceRoute,
     FlowByTuple,
+    TcpState,
+    PortChoice,
 }
 
 impl Difference {
     /// Every difference, with the reason for it.
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::IcmpError, "ICMP errors and answers to nothing are dropped where packets are translated (N5)"),
         (Self::Fragment, "fragments are dropped where packets are translated, and not put together elsewhere (N6)"),
         (Self::TimeExceeded, "time exceeded is not sent yet (N9)"),
@@ -42,6 +44,8 @@ impl Difference {
         (Self::Malformed, "lying lengths are dropped (N11), on the way to siblings and to the host too"),
         (Self::SourceRoute, "source routes, routing header 0 and more than six extension headers are dropped (N11)"),
         (Self::FlowByTuple, "a packet of a flow is known by its tuple, to whatever MAC address the endpoint sent it"),
+        (Self::TcpState, "flags that do not fit the state are passed on, not given to the host, which resets (N3)"),
+        (Self::PortChoice, "which port a damaged packet gets, where another flow has its own, is nobody's promise"),
     ];
 
     /// For the report.
@@ -56,7 +60,7 @@ impl Difference {
     }
 
     fn holds(self, missing: &Missing<'_>, step: &Step) -> bool {
-        let Traits { kind, what, damage, decoration, quotes } = &step.traits;
+        let Traits { kind, what, damage, decoration, quotes, collides } = &step.traits;
         let frame = &missing.frame.frame;
         let located = locate(frame);
         let ours_drops = missing.world == OURS;
@@ -75,7 +79,11 @@ impl Difference {
                         what.ends_with("a sibling") && missing.frame.port == step.port
                     }
             }
-            Self::OtherProtocol => ours_drops && missing.frame.port == LAN && located.is_some_and(|ip| !has_ports(&ip)),
+            Self::OtherProtocol => {
+                let unknown = ours_drops && located.is_some_and(|ip| !has_ports(&ip));
+                missing.frame.port == LAN && (unknown || *what == "other protocol")
+            }
+            Self::PortChoice => *collides && damage.is_some(),
             Self::HeaderChecksum => {
                 missing.world == ORACLE
                     && damage.is_some()
@@ -85,9 +93,13 @@ impl Difference {
             Self::GroupFrame => *what == "published port in a group frame" && !ours_drops && missing.frame.port == HOST,
             Self::FlowByTuple => !ours_drops && *damage == Some("bit in Ethernet"),
             Self::Malformed => {
-                ours_drops
-                    && damage.is_some()
-                    && (missing.frame.port == HOST || *kind == Kind::Sibling && missing.frame.port < MEMBERS)
+                let siblings = missing.frame.port < MEMBERS && missing.frame.port / 2 == step.port / 2;
+                ours_drops && damage.is_some() && (missing.frame.port == HOST || siblings)
+            }
+            // The flags are behind IP.
+            Self::TcpState => {
+                let damaged = *what == "tcp" && *damage == Some("bit behind IP");
+                damaged && (ours_drops == (missing.frame.port == HOST || is_reset(located, frame)))
             }
             Self::SourceRoute => {
                 (matches!(decoration.options, Some(("loose source route", _)))
@@ -95,6 +107,10 @@ impl Difference {
             }
         }
     }
+}
+
+fn is_reset(located: Option<Located>, frame: &[u8]) -> bool {
+    located.is_some_and(|ip| ip.protocol == TCP && frame.get(ip.transport + 13).is_some_and(|flags| flags & 4 != 0))
 }
 
 fn has_ports(ip: &Located) -> bool {

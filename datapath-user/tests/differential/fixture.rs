@@ -10,8 +10,16 @@ use crate::difference::Missing;
 use crate::twins::{HOST, LAN, OURS};
 
 /// Prints the difference, and saves it with all frames in hex.
-pub fn save(seed: u64, number: usize, missing: &Missing<'_>, counts: [usize; 2], of_flow: &[(&Canonical, [usize; 2])]) {
-    let text = told(seed, missing, counts, of_flow);
+pub fn save(
+    seed: u64,
+    number: usize,
+    missing: &Missing<'_>,
+    counts: [usize; 2],
+    of_flow: &[(&Canonical, [usize; 2])],
+    history: &[String],
+) {
+    let text = told(seed, missing, counts, of_flow)
+        + &history.iter().map(|line| format!("  history: {line}\n")).collect::<String>();
     println!("{text}");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("differential").join(seed.to_string());
     let path = folder.join(format!("{number:03}.txt"));

@@ -145,7 +145,8 @@ impl Judge {
             self.report.failures += 1;
             let others = seen.iter().filter(|(_, other)| other.flow == one.flow && one.flow.is_some());
             let others: Vec<_> = others.map(|(frame, other)| (frame, other.counts)).collect();
-            fixture::save(self.seed, self.report.failures, &missing, one.counts, &others);
+            let history = one.flow.and_then(|flow| self.grammar.flow(flow)).map_or(&[][..], |flow| &flow.history);
+            fixture::save(self.seed, self.report.failures, &missing, one.counts, &others, history);
         }
     }
 

@@ -5,13 +5,12 @@ use fastrand::Rng;
 use super::packet::Segment;
 
 /// IPv4 options (RFC 791 section 3.1, RFC 2113) by name.
-const OPTIONS: [(&str, &[u8]); 7] = [
+const OPTIONS: [(&str, &[u8]); 6] = [
     ("no operation", &[1, 1, 1, 0]),
     ("router alert", &[148, 4, 0, 0]),
     ("unknown option", &[0x9e, 6, 1, 2, 3, 4, 1, 0]),
     ("security", &[130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     ("record route", &[7, 7, 4, 0, 0, 0, 0, 0]),
-    ("timestamp", &[68, 8, 5, 0, 0, 0, 0, 0]),
     ("loose source route", &[131, 7, 4, 10, 99, 0, 1, 0]),
 ];
 
@@ -80,8 +79,18 @@ impl Decoration {
         decoration
     }
 
-    /// Whether it has an option that routers may write into.
+    /// Its name, for reports.
+    pub fn name(&self) -> String {
+        match self {
+            Self { options: Some((name, _)), .. } | Self { extensions: Some((name, _)), .. } => (*name).to_owned(),
+            Self { fragments: Some(size), .. } => format!("fragments of {size}"),
+            Self { checksum: Checksum::Right, ttl, .. } => format!("ttl {ttl}"),
+            Self { checksum, .. } => format!("checksum {checksum:?}"),
+        }
+    }
+
+    /// Whether it has an option that routers write into.
     pub fn is_filled_in(&self) -> bool {
-        matches!(self.options, Some(("record route" | "timestamp", _)))
+        matches!(self.options, Some(("record route", _)))
     }
 }

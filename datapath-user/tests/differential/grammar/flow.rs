@@ -91,6 +91,18 @@ impl Move {
         }
     }
 
+    /// For reports.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Tcp { flags, .. } => {
+                let names = [(2, "SYN"), (16, "ACK"), (8, "PSH"), (1, "FIN"), (4, "RST")];
+                names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+            }
+            Self::Quote { kind, code, length, .. } => format!("error {kind}/{code} with {length} bytes"),
+            _ => self.name().to_owned(),
+        }
+    }
+
     /// Whether the packet has more than headers.
     pub fn payload(&self) -> bool {
         !matches!(self, Self::Tcp { payload: false, .. })
@@ -108,6 +120,8 @@ pub struct Flow {
     pub collides: bool,
     /// Next sequence numbers of initiator and responder.
     pub sequence: [u32; 2],
+    /// What has been sent so far.
+    pub history: Vec<String>,
     ports: [Option<usize>; 2],
     script: VecDeque<Move>,
     /// What the responder saw last, in each world.
@@ -142,7 +156,18 @@ impl Flow {
 
     fn new(id: u32, kind: Kind, initial: Ends, ports: [Option<usize>; 2], script: VecDeque<Move>) -> Self {
         let sequence = [id << SEQUENCE_SHIFT, id << SEQUENCE_SHIFT | 1 << (SEQUENCE_SHIFT - 1)];
-        Self { id, kind, initial, collides: false, sequence, ports, script, seen: [None, None], answered: [None, None] }
+        Self {
+            id,
+            kind,
+            initial,
+            collides: false,
+            sequence,
+            history: Vec::new(),
+            ports,
+            script,
+            seen: [None, None],
+            answered: [None, None],
+        }
     }
 
     pub fn is_over(&self) -> bool {
@@ -193,9 +218,11 @@ impl Flow {
         if ends.source.port() == 0 {
             return;
         }
-        if self.ports[1] == Some(port) {
+        // The initiator may be the responder too: then it is the destination that tells.
+        let is_answer = self.ports[0] == Some(port) && ends.destination == self.initial.source;
+        if self.ports[1] == Some(port) && !is_answer {
             self.seen[world] = Some((ends, frame.to_vec()));
-        } else if self.ports[0] == Some(port) {
+        } else if is_answer {
             self.answered[world] = Some(frame.to_vec());
         }
     }

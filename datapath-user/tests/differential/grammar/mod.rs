@@ -22,6 +22,7 @@ pub use flow::{Flow, Kind, SEQUENCE_SHIFT, Side};
 pub use packet::{identification, read_tag};
 
 use crate::locate::Ends;
+use crate::twins::LAN;
 use flow::Move;
 use packet::Segment;
 
@@ -49,6 +50,16 @@ pub struct Traits {
     pub decoration: Decoration,
     /// An ICMP error that quotes a packet of a flow.
     pub quotes: bool,
+    /// Its flow may be translated to any port.
+    pub collides: bool,
+}
+
+impl Traits {
+    /// For reports.
+    pub fn told(&self) -> String {
+        let Self { damage, decoration, .. } = self;
+        format!("{}, {}", decoration.name(), damage.unwrap_or("undamaged"))
+    }
 }
 
 /// The source of all packets.
@@ -114,8 +125,15 @@ impl Grammar {
     }
 
     fn packet(&mut self, flow: &mut Flow, number: u32, next: Move) -> Option<Step> {
-        let mut traits =
-            Traits { kind: flow.kind, what: next.name(), damage: None, decoration: Decoration::plain(), quotes: false };
+        let mut traits = Traits {
+            kind: flow.kind,
+            what: next.name(),
+            damage: None,
+            decoration: Decoration::plain(),
+            quotes: false,
+            collides: false,
+        };
+        let said = next.told();
         let from = next.side();
         let port = flow.port(from)?;
         let mut frames = match next {
@@ -126,12 +144,14 @@ impl Grammar {
             }
             Move::Quote { kind, code, length, .. } => {
                 traits.quotes = true;
-                let worlds = [0, 1].map(|world| packet::quoting(flow, from, world, (kind, code), length, number));
+                let ends = self.ends(flow, from, port)?;
+                let worlds = [0, 1]
+                    .map(|world| packet::quoting(&ends[world], flow.last(from, world)?, (kind, code), length, number));
                 let [Some(ours), Some(oracle)] = worlds else { return None };
                 [vec![ours], vec![oracle]]
             }
             Move::Tcp { .. } | Move::Udp { .. } | Move::Echo { .. } => {
-                let ends = flow.ends(from)?;
+                let ends = self.ends(flow, from, port)?;
                 let payload = packet::payload(&mut self.random, number, flow.id, next.payload());
                 let segment = Segment::of(&next, flow, payload.len());
                 traits.decoration = Decoration::draw(&mut self.random, flow.initial.source.is_ipv4(), &segment);
@@ -145,7 +165,24 @@ impl Grammar {
             }
             flow.end();
         }
+        traits.collides = flow.collides;
+        flow.history.push(format!("{number} {from:?}: {said}, {}", traits.told()));
         Some(Step { number, flow: flow.id, port, frames, traits })
+    }
+
+    /// Both ends of what a side sends, in each world. An answer goes where the neighbour table of its sender leads: to a
+    /// sibling, or to the gateway.
+    fn ends(&self, flow: &Flow, from: Side, port: usize) -> Option<[Ends; 2]> {
+        let ends = flow.ends(from)?;
+        if from == Side::Initiator || port == LAN {
+            return Some(ends);
+        }
+        let network = &self.plan.networks[port / 2];
+        Some(ends.map(|ends| {
+            let sibling = network.members.iter().find(|member| member.addresses.contains(&ends.destination.ip()));
+            let destination_mac = sibling.map_or(network.gateway_mac, |sibling| sibling.mac);
+            Ends { source_mac: network.members[port % 2].mac, destination_mac, ..ends }
+        }))
     }
 
     /// Tells a flow what arrived at a port of its in one of the worlds.

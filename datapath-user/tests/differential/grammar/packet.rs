@@ -132,14 +132,12 @@ pub fn frames(ends: &Ends, segment: &Segment, payload: &[u8], decoration: &Decor
     }
 }
 
-/// An ICMP error of this side about the last packet that it saw, quoting so much of what follows the IP header.
-pub fn quoting(flow: &Flow, from: Side, world: usize, error: (u8, u8), length: usize, number: u32) -> Option<Vec<u8>> {
-    let quoted = flow.last(from, world)?;
+/// An ICMP error about a frame, quoting so much of what follows the IP header.
+pub fn quoting(ends: &Ends, quoted: &[u8], (kind, code): (u8, u8), length: usize, number: u32) -> Option<Vec<u8>> {
     let located = locate(quoted)?;
-    let ends = flow.ends(from)?[world];
     let end = located.end.min(located.transport + length);
     // The mean field is the next hop's MTU where there is one (RFC 1191, RFC 4443 section 3.2).
     let body = [&[0, 0, 5, 0], quoted.get(ETHERNET..end)?].concat();
     let ip = Ethernet::new(ends.source_mac, ends.destination_mac).ip(ends.source.ip(), ends.destination.ip());
-    Some(ip.identification(identification(number)).icmp(error.0, error.1, &body))
+    Some(ip.identification(identification(number)).icmp(kind, code, &body))
 }

@@ -171,8 +171,9 @@ fn protocol(sender: &Sender<'_>, family: usize, pick: usize) -> (&'static str, V
         _ => (sender.network.gateways[family], sender.network.gateway_mac),
     };
     // Ports, as most of them have; SCTP's INIT has a verification tag of 0 (RFC 9260 section 3.3.2).
-    let ports = [0x20, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0];
-    let init = [1, 0, 0, 20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1];
+    let source = (pick >> 16) as u8;
+    let ports = [0x20 | source >> 4, source, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0];
+    let init = [1, 0, 0, 32, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1];
     let body = [&ports[..], &init, &blank_tag()].concat();
     (
         "other protocol",
