@@ -32,26 +32,26 @@ pub struct Context<'a> {
     flows: HashSet<u32>,
     /// Who asks for a neighbour, by port.
     askers: HashMap<usize, u32>,
-    /// Who sends ICMP errors, by address.
-    quoters: HashMap<IpAddr, u32>,
+    /// Whose packets may arrive without a trace of themselves, by address: ICMP errors and damaged ones.
+    suspects: HashMap<IpAddr, u32>,
 }
 
 impl<'a> Context<'a> {
     pub fn of(grammar: &'a Grammar, steps: &'a [Step]) -> Self {
         let asks = |step: &&Step| step.traits.what.starts_with("solicitation");
         let source = |step: &Step| Some(locate(step.frames[0].first()?)?.source);
-        let quotes = steps.iter().filter(|step| step.traits.quotes);
+        let suspects = steps.iter().filter(|step| step.traits.quotes || step.traits.damage.is_some());
         Self {
             grammar,
             steps: steps.iter().map(|step| (identification(step.number), step)).collect(),
             flows: steps.iter().map(|step| step.flow).collect(),
             askers: steps.iter().filter(asks).map(|step| (step.port, step.flow)).collect(),
-            quoters: quotes.filter_map(|step| Some((source(step)?, step.flow))).collect(),
+            suspects: suspects.filter_map(|step| Some((source(step)?, step.flow))).collect(),
         }
     }
 
     /// The flow whose packet caused this frame: that which it says; else, of an answer about a neighbour, that of who
-    /// asked; else, of an ICMP error, that of who sends one.
+    /// asked; else that of a suspect.
     pub fn origin(&self, arrival: &Arrival) -> Option<u32> {
         if let Some(flow) = self.caused_by(&arrival.frame) {
             return Some(flow);
@@ -60,7 +60,8 @@ impl<'a> Context<'a> {
             return self.askers.get(&arrival.port).copied();
         }
         let located = locate(&arrival.frame)?;
-        self.quoters.get(&located.source).filter(|_| is_error(&arrival.frame, &located)).copied()
+        let untraced = arrival.port == HOST || is_error(&arrival.frame, &located);
+        self.suspects.get(&located.source).filter(|_| untraced).copied()
     }
 
     /// By the tag, by the identification or flow label, by TCP's numbers, or by what an ICMP error quotes.

@@ -3,7 +3,7 @@
 use crate::canonical::{Canonical, RIGHT};
 use crate::grammar::{Kind, Step, Traits};
 use crate::locate::{ICMP, ICMPV6, Located, SCTP, TCP, UDP, locate, word};
-use crate::twins::{HOST, LAN, MEMBERS, ORACLE, OURS};
+use crate::twins::{HOST, LAN, MEMBERS, ORACLE, OURS, plan};
 
 /// A frame that arrived in one world (more often than) in the other.
 pub struct Missing<'a> {
@@ -44,8 +44,14 @@ impl Difference {
         (Self::Malformed, "lying lengths are dropped (N11), on the way to siblings and to the host too"),
         (Self::SourceRoute, "source routes, routing header 0 and more than six extension headers are dropped (N11)"),
         (Self::FlowByTuple, "a packet of a flow is known by its tuple, to whatever MAC address the endpoint sent it"),
-        (Self::TcpState, "flags that do not fit the state are passed on, not given to the host, which resets (N3)"),
-        (Self::PortChoice, "which port a damaged packet gets, where another flow has its own, is nobody's promise"),
+        (
+            Self::TcpState,
+            "flags and windows that do not fit the state are passed on; netfilter's go to the host, which resets (N3)",
+        ),
+        (
+            Self::PortChoice,
+            "a damaged packet may begin a flow from a port that is published or another flow's, and gets any other (N1)",
+        ),
     ];
 
     /// For the report.
@@ -83,7 +89,10 @@ impl Difference {
                 let unknown = ours_drops && located.is_some_and(|ip| !has_ports(&ip));
                 missing.frame.port == LAN && (unknown || *what == "other protocol")
             }
-            Self::PortChoice => *collides && damage.is_some(),
+            Self::PortChoice => {
+                let own = located.and_then(|ip| word(&step.frames[OURS][0], ip.transport));
+                missing.frame.port == LAN && damage.is_some() && (*collides || own.is_some_and(is_published))
+            }
             Self::HeaderChecksum => {
                 missing.world == ORACLE
                     && damage.is_some()
@@ -96,11 +105,8 @@ impl Difference {
                 let siblings = missing.frame.port < MEMBERS && missing.frame.port / 2 == step.port / 2;
                 ours_drops && damage.is_some() && (missing.frame.port == HOST || siblings)
             }
-            // The flags are behind IP.
-            Self::TcpState => {
-                let damaged = *what == "tcp" && *damage == Some("bit behind IP");
-                damaged && (ours_drops == (missing.frame.port == HOST || is_reset(located, frame)))
-            }
+            // Flags and numbers are behind IP.
+            Self::TcpState => *what == "tcp" && *damage == Some("bit behind IP"),
             Self::SourceRoute => {
                 (matches!(decoration.options, Some(("loose source route", _)))
                     || matches!(decoration.extensions, Some(("routing type 0" | "seven headers", _))))
@@ -109,8 +115,8 @@ impl Difference {
     }
 }
 
-fn is_reset(located: Option<Located>, frame: &[u8]) -> bool {
-    located.is_some_and(|ip| ip.protocol == TCP && frame.get(ip.transport + 13).is_some_and(|flags| flags & 4 != 0))
+fn is_published(port: u16) -> bool {
+    plan().publications.iter().any(|publication| publication.port == port)
 }
 
 fn has_ports(ip: &Located) -> bool {
