@@ -1,7 +1,7 @@
 //! What arrived, without what may differ between two right hosts: ports allocated where two flows collide, the host's own
 //! IP identifications, padding, the forms of a right checksum, and IPv4's record route, which the datapath does not fill in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
@@ -28,12 +28,12 @@ pub struct Context<'a> {
     pub grammar: &'a Grammar,
     /// Packets by identification.
     steps: HashMap<u16, &'a Step>,
-    /// Flows that a tag may name.
-    flows: HashSet<u32>,
+    /// Packets by flow.
+    flows: HashMap<u32, &'a Step>,
     /// Who asks for a neighbour, by port.
     askers: HashMap<usize, u32>,
-    /// Whose packets may arrive without a trace of themselves, by address: ICMP errors and damaged ones.
-    suspects: HashMap<IpAddr, u32>,
+    /// Packets that may arrive without a trace of themselves: ICMP errors and damaged ones, with their source.
+    suspects: Vec<(IpAddr, &'a Step)>,
 }
 
 impl<'a> Context<'a> {
@@ -44,9 +44,9 @@ impl<'a> Context<'a> {
         Self {
             grammar,
             steps: steps.iter().map(|step| (identification(step.number), step)).collect(),
-            flows: steps.iter().map(|step| step.flow).collect(),
+            flows: steps.iter().map(|step| (step.flow, step)).collect(),
             askers: steps.iter().filter(asks).map(|step| (step.port, step.flow)).collect(),
-            suspects: suspects.filter_map(|step| Some((source(step)?, step.flow))).collect(),
+            suspects: suspects.filter_map(|step| Some((source(step)?, step))).collect(),
         }
     }
 
@@ -60,24 +60,34 @@ impl<'a> Context<'a> {
             return self.askers.get(&arrival.port).copied();
         }
         let located = locate(&arrival.frame)?;
-        let untraced = arrival.port == HOST || is_error(&arrival.frame, &located);
-        self.suspects.get(&located.source).filter(|_| untraced).copied()
+        let error = is_error(&arrival.frame, &located);
+        if arrival.port != HOST && !error {
+            return None;
+        }
+        let mut suspects = self.suspects.iter().filter(|(source, _)| *source == located.source);
+        let likely = suspects.clone().find(|(_, step)| step.traits.quotes == error);
+        likely.or_else(|| suspects.next()).map(|(_, step)| step.flow)
     }
 
-    /// By the tag, by the identification or flow label, by TCP's numbers, or by what an ICMP error quotes.
+    /// By the tag, by the identification or flow label, by TCP's numbers, or by what an ICMP error quotes. Where they do
+    /// not agree, one of them was damaged.
     fn caused_by(&self, frame: &[u8]) -> Option<u32> {
-        if let Some((_, flow)) = read_tag(frame).filter(|(_, flow)| self.flows.contains(flow)) {
-            return Some(flow);
-        }
-        let located = locate(frame)?;
-        let identified = self.steps.get(&identification_of(frame, &located));
-        if !matches!(located.protocol, ICMP | ICMPV6) {
-            let numbered = || self.numbered(frame, &located);
-            return identified.map(|step| step.flow).or_else(numbered);
-        }
+        let tagged = read_tag(frame).map(|(_, flow)| flow);
+        let located = locate(frame);
+        let identified = located.and_then(|ip| self.identified(frame, &ip));
+        let numbered = located.and_then(|ip| self.numbered(frame, &ip));
+        let named = [tagged, identified, numbered].into_iter().flatten();
+        let mut steps = named.filter_map(|flow| self.flows.get(&flow)).copied();
+        let damaged = steps.clone().find(|step| step.traits.damage.is_some());
+        let step = damaged.or_else(|| steps.next());
+        step.map(|step| step.flow).or_else(|| self.quoted(frame, &located?))
+    }
+
+    fn identified(&self, frame: &[u8], located: &Located) -> Option<u32> {
+        let step = self.steps.get(&identification_of(frame, located))?;
         // The host numbers its own messages as it likes.
-        let identified = identified.filter(|step| step.traits.quotes || step.traits.what == "echo");
-        identified.map(|step| step.flow).or_else(|| self.quoted(frame, &located))
+        let is_icmp = matches!(located.protocol, ICMP | ICMPV6);
+        (!is_icmp || step.traits.quotes || step.traits.what == "echo").then_some(step.flow)
     }
 
     fn quoted(&self, frame: &[u8], located: &Located) -> Option<u32> {
@@ -91,7 +101,7 @@ impl<'a> Context<'a> {
         }
         // A quoted segment may end behind the first of them.
         let numbers = [4, 8].into_iter().filter_map(|at| long(frame, located.transport + at));
-        numbers.map(|number| number >> SEQUENCE_SHIFT).find(|flow| self.flows.contains(flow))
+        numbers.map(|number| number >> SEQUENCE_SHIFT).find(|flow| self.flows.contains_key(flow))
     }
 
     /// The frame to compare; `None` for what a host says about itself now and then.

@@ -10,7 +10,6 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
-pub const SCTP: u8 = 132;
 
 /// Headers of an IP packet in a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
