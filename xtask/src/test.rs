@@ -15,7 +15,7 @@ use crate::{
 /// Names the release of Docker that tests use: `lab::docker::Release` reads it.
 const DOCKER: &str = "DATAPATH_TEST_DOCKER";
 /// Tests of Docker to which the release makes no difference.
-const ANY_RELEASE: [&str; 2] = ["bad_days::in_the_way", "bad_days::socket"];
+const ANY_RELEASE: [&str; 3] = ["bad_days::in_the_way", "bad_days::socket", "bad_days::churn::stock"];
 
 /// Options of `test`.
 #[derive(Args, Default)]
