@@ -135,8 +135,8 @@ drop_reasons! {
         "A fragment of a packet that needs translation.",
         "Send smaller datagrams, or lower the MTU of the container.";
     IcmpUnmatched = 32, "icmp_unmatched",
-        "An ICMP message that is neither a query nor its answer, on a path that translates.",
-        "Nothing.";
+        "An ICMP error about no packet of a flow, an answer to no query, or another message that cannot be translated.",
+        "Nothing: the flow has ended, or somebody makes it up.";
     Protocol = 33, "protocol",
         "An IP protocol that cannot be translated.",
         "Use TCP, UDP or ICMP echo, or a network without masquerade.";

@@ -52,15 +52,17 @@ pub enum Mutant {
     MappingPerDestination = 23,
     /// `to_container` passes what is unmarked (I5).
     UnmarkedDelivered = 24,
+    /// ICMP errors keep the packet they quote as it is (N5).
+    QuotedUntranslated = 25,
     /// A masqueraded flow leaves from the port it goes to (N1).
-    PortsSwapped = 25,
+    PortsSwapped = 26,
     /// Segments of unknown connections leave (N3).
-    UnknownPassed = 26,
+    UnknownPassed = 27,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -85,6 +87,7 @@ impl Mutant {
         Self::Ipv6Unguarded,
         Self::MappingPerDestination,
         Self::UnmarkedDelivered,
+        Self::QuotedUntranslated,
         Self::PortsSwapped,
         Self::UnknownPassed,
     ];

@@ -34,6 +34,13 @@ impl Sum {
         self.add(!(word as u64))
     }
 
+    /// Adds another sum.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        self.add(other.0)
+    }
+
     /// Adds an address. The prefix of an IPv4-mapped one adds 0xffff, which is zero in one's complement: the sum is that
     /// of the four bytes on the wire.
     #[inline(always)]

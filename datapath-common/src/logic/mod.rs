@@ -3,5 +3,6 @@
 pub mod checksum;
 pub mod headers;
 pub mod parse;
+pub mod quoted;
 pub mod rewrite;
 pub mod tcp_state;

@@ -28,8 +28,18 @@ pub mod icmp {
     pub const ECHO: u8 = 8;
     /// ICMP echo reply.
     pub const ECHO_REPLY: u8 = 0;
+    /// ICMP destination unreachable, fragmentation needed included (RFC 792, RFC 1191).
+    pub const UNREACHABLE: u8 = 3;
     /// ICMP redirect.
     pub const REDIRECT: u8 = 5;
+    /// ICMP time exceeded.
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// ICMP parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 12;
+    /// ICMPv6 destination unreachable; packet too big and time exceeded are 2 and 3 (RFC 4443).
+    pub const V6_UNREACHABLE: u8 = 1;
+    /// ICMPv6 parameter problem.
+    pub const V6_PARAMETER_PROBLEM: u8 = 4;
     /// ICMPv6 echo request.
     pub const V6_ECHO: u8 = 128;
     /// ICMPv6 echo reply.
@@ -251,7 +261,7 @@ fn transport_beyond<P: Packet>(packet: &P, payload: u32, parsed: &mut Parsed) ->
 }
 
 #[inline(always)]
-fn transport(
+pub(super) fn transport(
     first: &[u8; 8],
     [data_offset, tcp_flags]: [u8; 2],
     available: u32,
@@ -341,7 +351,7 @@ fn refuse_source_route<P: Packet>(packet: &P, header_length: u16) -> Result<(), 
 
 /// Walks from the IPv6 header to the transport header (RFC 8200 section 4).
 #[inline(always)]
-fn follow_extension_headers<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
+pub(super) fn follow_extension_headers<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;

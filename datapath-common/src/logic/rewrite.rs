@@ -36,7 +36,7 @@ pub fn rewrite<P: Packet>(
 
 /// What the new addresses change in a sum.
 #[inline(always)]
-fn address_difference(parsed: &Parsed, answers: &FlowKey) -> Sum {
+pub(super) fn address_difference(parsed: &Parsed, answers: &FlowKey) -> Sum {
     Sum::ZERO
         .subtract_address(&parsed.key.source)
         .add_address(&answers.destination)
@@ -46,7 +46,7 @@ fn address_difference(parsed: &Parsed, answers: &FlowKey) -> Sum {
 
 /// What the new ports change in a sum.
 #[inline(always)]
-fn port_difference(parsed: &Parsed, answers: &FlowKey) -> Sum {
+pub(super) fn port_difference(parsed: &Parsed, answers: &FlowKey) -> Sum {
     Sum::ZERO
         .subtract16(parsed.key.source_port)
         .add16(answers.destination_port)

@@ -3,9 +3,9 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Tables, Verdict,
+    Outcome, Packed, Packet, Scratch, Tables, Verdict,
     flow_slots::{end, uncharge},
-    forward,
+    forward, icmp_error,
     slot::FlowSlot,
 };
 use crate::{
@@ -21,16 +21,19 @@ use crate::{
 /// A deadline is only moved when it is off by more than this (2^30 ns), so that a busy flow's slot is rarely written.
 const DEADLINE_SLACK: u64 = 1 << 30;
 
-/// Sends a packet of an existing flow on its way; `None` when it belongs to none.
+/// Sends a packet of an existing flow, or an error about one, on its way; `None` when it belongs to none.
 #[inline(always)]
 pub(super) fn follow<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    headers: &mut Headers,
-    parsed: &Parsed,
+    scratch: &mut Scratch,
     sender: FlowEnd,
 ) -> Option<Outcome> {
-    follow_packed(packet, tables, headers, parsed, sender).outcome()
+    // Errors have no ports, and would pass for queries with identifier 0.
+    if scratch.parsed.transport == Transport::Icmp {
+        return icmp_error::follow(packet, tables, scratch, sender).outcome();
+    }
+    follow_packed(packet, tables, &mut scratch.headers, &scratch.parsed, sender).outcome()
 }
 
 #[inline(never)]
@@ -52,24 +55,11 @@ fn find_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     sender: FlowEnd,
 ) -> Option<Outcome> {
-    // Errors have no ports, and would pass for queries with identifier 0.
-    if parsed.fragment == Fragment::Later || parsed.transport == Transport::Icmp {
+    if parsed.fragment == Fragment::Later {
         return None;
     }
-    let index = tables.flow_index(&parsed.key)?;
-    let slot = tables.flow(index.slot)?;
+    let Found { slot, direction } = find(tables, &parsed.key)?;
     let flow = slot.get();
-    if flow.serial != index.serial || flow.claim != claim::LIVE {
-        return None;
-    }
-    let direction = if parsed.key == flow.original {
-        Direction::Original
-    } else if parsed.key == flow.reply {
-        Direction::Reply
-    } else {
-        // The slot went to another flow just now.
-        return None;
-    };
     let now = tables.now();
     if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
         end(tables, slot);
@@ -81,20 +71,60 @@ fn find_and_send<P: Packet, T: Tables>(
     Some(send(packet, tables, headers, parsed, &Step { slot, direction, now }).unwrap())
 }
 
+/// A flow, and the direction whose packets arrive with the key it was found by.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub slot: FlowSlot,
+    pub direction: Direction,
+}
+
+/// The flow whose packets arrive with this key, expired or not.
+#[inline(always)]
+pub(super) fn find<T: Tables>(tables: &T, key: &FlowKey) -> Option<Found> {
+    let index = tables.flow_index(key)?;
+    let slot = tables.flow(index.slot)?;
+    let flow = slot.get();
+    if flow.serial != index.serial || flow.claim != claim::LIVE {
+        return None;
+    }
+    let direction = if *key == flow.original {
+        Direction::Original
+    } else if *key == flow.reply {
+        Direction::Reply
+    } else {
+        // The slot went to another flow just now.
+        return None;
+    };
+    Some(Found { slot, direction })
+}
+
+/// The key of the answers to what goes in this direction, which leaves as their reverse, and the end that it goes to.
+#[inline(always)]
+pub(super) fn other_side(flow: &Flow, direction: Direction) -> (&FlowKey, FlowEnd) {
+    match direction {
+        Direction::Original => (&flow.reply, flow.responder),
+        Direction::Reply => (&flow.original, flow.initiator),
+    }
+}
+
+/// Whether `sender` sends in this direction, and the other end is still who it was.
+#[inline(always)]
+pub(super) fn is_between<T: Tables>(tables: &T, flow: &Flow, direction: Direction, sender: FlowEnd) -> bool {
+    let (from, to) = match direction {
+        Direction::Original => (flow.initiator, flow.responder),
+        Direction::Reply => (flow.responder, flow.initiator),
+    };
+    from == sender
+        && (to.endpoint == HOST || tables.endpoint(to.endpoint).is_some_and(|owner| owner.generation == to.generation))
+}
+
 /// Whether the flow is still between the same owners, and this packet belongs to it rather than begins another.
 #[inline(always)]
 fn is_current<T: Tables>(tables: &T, flow: &Flow, direction: Direction, parsed: &Parsed, sender: FlowEnd) -> bool {
     if tables.mutant(Mutant::GenerationIgnored) {
         return true;
     }
-    let (from, to) = match direction {
-        Direction::Original => (flow.initiator, flow.responder),
-        Direction::Reply => (flow.responder, flow.initiator),
-    };
-    if from != sender {
-        return false;
-    }
-    if to.endpoint != HOST && tables.endpoint(to.endpoint).is_none_or(|owner| owner.generation != to.generation) {
+    if !is_between(tables, flow, direction, sender) {
         return false;
     }
     if parsed.transport == Transport::Tcp && !tcp_state::begins(parsed.flags) {
@@ -139,28 +169,14 @@ fn advance_and_send<P: Packet, T: Tables>(
 ) -> Outcome {
     let Step { slot, direction, now } = *step;
     let flow = slot.get();
-    let (answers, to) = match direction {
-        Direction::Original => (&flow.reply, flow.responder),
-        Direction::Reply => (&flow.original, flow.initiator),
-    };
+    let (answers, to) = other_side(flow, direction);
     advance(tables, slot, parsed, direction, now);
-    let routed = parsed.key.scope != scope::LOOPBACK && answers.scope != scope::LOOPBACK;
     let verdict = match answers.scope {
-        scope::LOOPBACK => {
-            headers.set_macs([0; 6], [0; 6]);
-            Verdict::ToLoopback(tables.setting32(offset_of!(Settings, loopback_ifindex)))
-        }
+        scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => Verdict::ToUplink(uplink_of(packet, tables, step, answers, parsed.key.scope)?),
-        _ => {
-            let endpoint = tables.endpoint(to.endpoint).ok_or(DropReason::EndpointGone)?;
-            let network = tables.network(endpoint.network).ok_or(DropReason::EndpointGone)?;
-            forward::check_size(packet, headers, network.mtu)?;
-            forward::address_frame(headers, endpoint, network);
-            packet.add_link_header()?;
-            Verdict::ToEndpoint(endpoint.ifindex)
-        }
+        _ => forward::to_endpoint(packet, tables, headers, to.endpoint)?,
     };
-    rewrite(packet, headers, parsed, answers, routed)?;
+    rewrite(packet, headers, parsed, answers, forward::is_routed(parsed.key.scope, answers.scope))?;
     slot.count(direction == Direction::Reply, headers.packet_length - ETHERNET);
     Ok(verdict)
 }
@@ -181,23 +197,39 @@ fn uplink_of<P: Packet, T: Tables>(
     if known != 0 && checked == (now >> 30) as u32 {
         return Ok(known);
     }
+    let uplink = route(packet, tables, answers, network_id)?;
+    if has_moved(tables, flow, uplink) {
+        // A new flow takes the right address (as nf_nat_oif_changed does).
+        end(tables, slot);
+        return Err(DropReason::OutOfState);
+    }
+    slot.set_route(uplink, now);
+    Ok(uplink)
+}
+
+/// The uplink by which the host's routes lead from this network to who sends `answers`.
+#[inline(always)]
+pub(super) fn route<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    answers: &FlowKey,
+    network_id: u16,
+) -> Result<u32, DropReason> {
     let network = tables.network(network_id as u32).ok_or(DropReason::UnknownPort)?;
     let route = packet.route(answers, network.gateway_ifindex, false)?;
     if tables.uplink(route.ifindex).is_none() {
         return Err(DropReason::NotAnUplink);
     }
-    if known != 0 && known != route.ifindex && flow.flags & flow_flags::MASQUERADED != 0 {
-        // Its address belongs to the other uplink; a new flow takes the right one (as nf_nat_oif_changed does).
-        end(tables, slot);
-        return Err(DropReason::OutOfState);
-    }
-    if flow.flags & flow_flags::MASQUERADED != 0 && !tables.is_host_address(&flow.reply.destination) {
-        // The host has lost the address.
-        end(tables, slot);
-        return Err(DropReason::OutOfState);
-    }
-    slot.set_route(route.ifindex, now);
     Ok(route.ifindex)
+}
+
+/// Whether the external address of a masqueraded flow is no longer the one for this uplink: it belongs to the uplink that
+/// the flow left by until now, or the host has lost it.
+#[inline(always)]
+pub(super) fn has_moved<T: Tables>(tables: &T, flow: &Flow, uplink: u32) -> bool {
+    let known = flow.route_ifindex;
+    flow.flags & flow_flags::MASQUERADED != 0
+        && (known != 0 && known != uplink || !tables.is_host_address(&flow.reply.destination))
 }
 
 /// Moves the connection state and the deadline on.
@@ -277,5 +309,5 @@ pub(super) fn follow_begun<P: Packet, T: Tables>(
     parsed: &Parsed,
     sender: FlowEnd,
 ) -> Outcome {
-    follow(packet, tables, headers, parsed, sender).unwrap_or(Err(DropReason::Contended))
+    follow_packed(packet, tables, headers, parsed, sender).outcome().unwrap_or(Err(DropReason::Contended))
 }

@@ -1,8 +1,10 @@
 //! The last step to an endpoint or to the host: MAC addresses, size, device.
 
-use super::{Packet, Verdict};
+use core::mem::offset_of;
+
+use super::{Packet, Tables, Verdict};
 use crate::{
-    abi::{DropReason, Endpoint, Network, network_flags},
+    abi::{DropReason, Endpoint, Network, Settings, network_flags, scope},
     logic::headers::{ETHERNET, Headers},
 };
 
@@ -20,6 +22,35 @@ pub(super) fn check_size<P: Packet>(packet: &P, headers: &Headers, mtu: u32) -> 
 #[inline(always)]
 pub(super) fn address_frame(headers: &mut Headers, endpoint: &Endpoint, network: &Network) {
     headers.set_macs(endpoint.mac, network.gateway_mac);
+}
+
+/// To the endpoint at this index, from another network or from outside.
+#[inline(always)]
+pub(super) fn to_endpoint<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    headers: &mut Headers,
+    index: u32,
+) -> Result<Verdict, DropReason> {
+    let endpoint = tables.endpoint(index).ok_or(DropReason::EndpointGone)?;
+    let network = tables.network(endpoint.network).ok_or(DropReason::EndpointGone)?;
+    check_size(packet, headers, network.mtu)?;
+    address_frame(headers, endpoint, network);
+    packet.add_link_header()?;
+    Ok(Verdict::ToEndpoint(endpoint.ifindex))
+}
+
+/// To a process of the host that uses a loopback connection.
+#[inline(always)]
+pub(super) fn to_loopback<T: Tables>(tables: &T, headers: &mut Headers) -> Verdict {
+    headers.set_macs([0; 6], [0; 6]);
+    Verdict::ToLoopback(tables.setting32(offset_of!(Settings, loopback_ifindex)))
+}
+
+/// Whether the way between these scopes is a hop. That of the host's own connections is none.
+#[inline(always)]
+pub(super) const fn is_routed(from: u16, to: u16) -> bool {
+    from != scope::LOOPBACK && to != scope::LOOPBACK
 }
 
 /// Up into the host, as received by the network's gateway device.

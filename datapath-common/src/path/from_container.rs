@@ -25,11 +25,11 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
     if let Some(outcome) = admit(packet, tables, &port, scratch).outcome() {
         return outcome;
     }
-    let Scratch { headers, parsed } = scratch;
     let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
-    if let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, sender) {
+    if let Some(outcome) = flow_table::follow(packet, tables, scratch, sender) {
         return outcome;
     }
+    let Scratch { headers, parsed, .. } = scratch;
     if headers.destination_mac() != port.network.gateway_mac {
         return switch::unicast(packet, tables, &port, headers, parsed);
     }
@@ -46,7 +46,7 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
 /// Guards, and decides about everything that no flow could change.
 #[inline(never)]
 fn admit<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scratch: &mut Scratch) -> Packed {
-    let Scratch { headers, parsed } = scratch;
+    let Scratch { headers, parsed, .. } = scratch;
     Packed::of(admitted(packet, tables, port, headers, parsed))
 }
 

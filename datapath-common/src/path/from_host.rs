@@ -20,7 +20,7 @@ pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     if packet.entered_by() != 0 {
         return Err(DropReason::Forwarded);
     }
-    let Scratch { headers, parsed } = scratch;
+    let Scratch { headers, parsed, .. } = scratch;
     if !packet.read_headers(ETHERNET, headers) {
         return Err(DropReason::Malformed);
     }

@@ -15,7 +15,7 @@ use crate::{
 /// Why it is dropped; only what met a publication ever is.
 #[inline(always)]
 pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
-    let Scratch { headers, parsed } = scratch;
+    let Scratch { headers, parsed, .. } = scratch;
     if !packet.read_headers(ETHERNET, headers) {
         return Ok(Verdict::Pass);
     };
@@ -26,9 +26,10 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
         return Ok(Verdict::Pass);
     }
     parsed.key.scope = scope::LOOPBACK;
-    if let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, FlowEnd::default()) {
+    if let Some(outcome) = flow_table::follow(packet, tables, scratch, FlowEnd::default()) {
         return outcome;
     }
+    let Scratch { headers, parsed, .. } = scratch;
     match enter(tables, parsed).outcome() {
         Some(outcome) => outcome,
         None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),

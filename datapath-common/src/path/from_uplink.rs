@@ -4,7 +4,7 @@ use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_ta
 use crate::{
     abi::{DropReason, FlowEnd, Mutant, scope},
     logic::{
-        headers::{Headers, ethertype},
+        headers::ethertype,
         parse::{Fragment, Parsed, Transport, parse},
     },
 };
@@ -32,7 +32,7 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
     if packet.is_for_another() {
         return Ok(Verdict::Pass);
     }
-    let Scratch { headers, parsed } = scratch;
+    let Scratch { headers, parsed, .. } = scratch;
     if !packet.read_headers(uplink.link_header, headers) {
         return Ok(Verdict::Pass);
     };
@@ -47,7 +47,7 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
         // The host takes unicast IP inside a group frame; nothing of ours comes or goes that way.
         return if concerns_us(tables, parsed) { Err(DropReason::WrongDestination) } else { Ok(Verdict::Pass) };
     }
-    ip(packet, tables, headers, parsed)
+    ip(packet, tables, scratch)
 }
 
 /// Whether it is for one of our networks, or claims to come from one.
@@ -57,10 +57,11 @@ fn concerns_us<T: Tables>(tables: &T, parsed: &Parsed) -> bool {
 }
 
 #[inline(always)]
-fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, headers: &mut Headers, parsed: &Parsed) -> Outcome {
-    if let Some(outcome) = flow_table::follow(packet, tables, headers, parsed, FlowEnd::default()) {
+fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
+    if let Some(outcome) = flow_table::follow(packet, tables, scratch, FlowEnd::default()) {
         return outcome;
     }
+    let Scratch { headers, parsed, .. } = scratch;
     match enter(tables, parsed).outcome() {
         Some(outcome) => outcome,
         None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
@@ -111,7 +112,7 @@ fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Decision, DropReason
 
 /// What is for our networks or ports cannot come from this host or from a loopback address (S2).
 #[inline(always)]
-fn guard_source<T: Tables>(tables: &T, parsed: &Parsed) -> Result<(), DropReason> {
+pub(super) fn guard_source<T: Tables>(tables: &T, parsed: &Parsed) -> Result<(), DropReason> {
     let source = &parsed.key.source;
     if tables.mutant(Mutant::MartiansAccepted) {
         return Ok(());

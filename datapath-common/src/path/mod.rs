@@ -13,6 +13,7 @@ mod from_container;
 mod from_host;
 mod from_loopback;
 mod from_uplink;
+mod icmp_error;
 mod masquerade;
 mod neighbour;
 mod outcome;
@@ -77,6 +78,8 @@ pub struct Scratch {
     pub headers: Headers,
     /// What they say.
     pub parsed: Parsed,
+    /// What the packet that an ICMP error quotes says.
+    pub quoted: Parsed,
 }
 
 impl Scratch {
@@ -84,6 +87,7 @@ impl Scratch {
     pub const EMPTY: Self = Self {
         headers: Headers { lead: [0; 2], bytes: [0; headers::ROOM], length: 0, packet_length: 0 },
         parsed: Parsed::EMPTY,
+        quoted: Parsed::EMPTY,
     };
 }
 

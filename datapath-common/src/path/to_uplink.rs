@@ -29,7 +29,7 @@ pub fn to_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
         return Ok(Verdict::Pass);
     }
     let link_header = tables.uplink(packet.ifindex()).map_or(14, |uplink| uplink.link_header);
-    let Scratch { headers, parsed } = scratch;
+    let Scratch { headers, parsed, .. } = scratch;
     if !packet.read_headers(link_header, headers) {
         return Ok(Verdict::Pass);
     };
