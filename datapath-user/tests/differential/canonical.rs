@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
-use crate::grammar::{Grammar, Kind, SEQUENCE_SHIFT, Side, Step, identification, read_tag};
-use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, TCP, UDP, locate, long, put, word};
+use crate::grammar::{SEQUENCE_SHIFT, Step, identification, read_tag};
+use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, locate, long, put, word};
 use crate::twins::{Arrival, HOST, MEMBERS};
 
 /// A frame that two worlds must agree on.
@@ -25,7 +25,6 @@ const NONE: u16 = 0xffff;
 
 /// What a batch has to do with a frame.
 pub struct Context<'a> {
-    pub grammar: &'a Grammar,
     /// Packets by identification.
     steps: HashMap<u16, &'a Step>,
     /// Packets by flow.
@@ -37,12 +36,11 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub fn of(grammar: &'a Grammar, steps: &'a [Step]) -> Self {
-        let asks = |step: &&Step| step.traits.what.starts_with("solicitation");
+    pub fn of(steps: &'a [Step]) -> Self {
+        let asks = |step: &&Step| step.traits.asks_neighbour();
         let source = |step: &Step| Some(locate(step.frames[0].first()?)?.source);
         let suspects = steps.iter().filter(|step| step.traits.quotes || step.traits.damage.is_some());
         Self {
-            grammar,
             steps: steps.iter().map(|step| (identification(step.number), step)).collect(),
             flows: steps.iter().map(|step| (step.flow, step)).collect(),
             askers: steps.iter().filter(asks).map(|step| (step.port, step.flow)).collect(),
@@ -105,13 +103,13 @@ impl<'a> Context<'a> {
     }
 
     /// The frame to compare; `None` for what a host says about itself now and then.
-    pub fn canonical(&self, arrival: &Arrival, step: Option<&Step>) -> Option<Canonical> {
+    pub fn canonical(&self, world: usize, arrival: &Arrival, step: Option<&Step>) -> Option<Canonical> {
         if is_noise(arrival) {
             return None;
         }
         let mut frame = arrival.frame.clone();
         match locate(&frame) {
-            Some(located) => self.ip(&mut frame, &located, arrival, step),
+            Some(located) => self.ip(&mut frame, &located, arrival, step.map(|step| (world, step))),
             // Padding.
             None if word(&frame, 12) == Some(ethertype::ARP) => frame.truncate(ETHERNET + 28),
             None => {}
@@ -119,11 +117,18 @@ impl<'a> Context<'a> {
         Some(Canonical { port: arrival.port, vlan: arrival.vlan, frame })
     }
 
-    fn ip(&self, frame: &mut Vec<u8>, located: &Located, arrival: &Arrival, step: Option<&Step>) {
+    fn ip(&self, frame: &mut Vec<u8>, located: &Located, arrival: &Arrival, step: Option<(usize, &Step)>) {
         if located.end >= located.transport {
             frame.truncate(located.end);
         }
         judge_checksums(frame, located);
+        if located.protocol == SCTP && located.transport + 12 <= frame.len() {
+            // Nothing changes that it covers, and netfilter makes a wrong one right.
+            frame[located.transport + 8..located.transport + 12].fill(0);
+        }
+        if is_error(frame, located) {
+            blank_quoted(frame, located);
+        }
         if arrival.port == HOST
             && let Some(at) = located.checksum().filter(|_| !located.v4)
         {
@@ -133,25 +138,55 @@ impl<'a> Context<'a> {
         if matches!(located.protocol, ICMP | ICMPV6) || !self.steps.contains_key(&identification_of(frame, located)) {
             put(frame, identification_at(located), 0);
         }
-        let Some((step, flow)) = step.and_then(|step| Some((step, self.grammar.flow(step.flow)?))) else { return };
+        let Some((world, step)) = step else { return };
         if step.traits.decoration.is_filled_in() && located.v4 && located.transport <= frame.len() {
             frame[ETHERNET + 20..located.transport].fill(0);
             put(frame, 24, RIGHT);
         }
-        if flow.collides
-            && step.traits.damage.is_none()
-            && flow.port(Side::Responder) == Some(arrival.port)
-            && let Some((source, _)) = located.ports(frame)
+        if let Some(renamed) = step.traits.renamed
+            && let Some(at) = renamed_port(frame, located, renamed.at == arrival.port)
+            && (renamed.at == arrival.port || renamed.at == step.port && arrival.port == HOST)
         {
-            put(frame, source, flow.initial.source.port());
+            put(frame, at, renamed.from);
         }
-        let network = |side| flow.port(side).filter(|port| *port < MEMBERS).map(|port| port / 2);
-        if flow.kind == Kind::Hairpin && network(Side::Initiator) == network(Side::Responder) {
+        if is_translated_within(step, &step.frames[world][0], arrival, located) {
             // Netfilter translates on the bridge what stays within a network: no hop, and the MAC address of the sibling.
             frame[6..12].fill(0);
             frame[if located.v4 { 22 } else { 21 }] = 0;
         }
     }
+}
+
+/// Whether a packet came to its own network's endpoint with another address than it was sent with.
+pub fn is_translated_within(step: &Step, sent: &[u8], arrival: &Arrival, located: &Located) -> bool {
+    let same_network = step.port < MEMBERS && arrival.port < MEMBERS && step.port / 2 == arrival.port / 2;
+    same_network
+        && locate(sent).is_some_and(|sent| (sent.source, sent.destination) != (located.source, located.destination))
+}
+
+/// Blanks the identification, TTL and header checksum of the packet that an error quotes: they were compared when the
+/// packet itself arrived, and the host's own packets have other identifications in each world.
+fn blank_quoted(frame: &mut [u8], located: &Located) {
+    let at = located.transport + 8;
+    let fields: &[(usize, usize)] = if located.v4 { &[(4, 2), (8, 1), (10, 2)] } else { &[(2, 2), (7, 1)] };
+    for (offset, length) in fields {
+        if let Some(field) = frame.get_mut(at + offset..at + offset + length) {
+            field.fill(0);
+        }
+    }
+}
+
+/// Offset of the port of whoever is inside, in a frame that `leaves` or comes: its source or destination, or the other
+/// one of what an ICMP error quotes.
+fn renamed_port(frame: &[u8], located: &Located, leaves: bool) -> Option<usize> {
+    let of = |(source, destination)| if leaves { source } else { destination };
+    if !is_error(frame, located) {
+        return located.ports(frame).map(of);
+    }
+    let before = located.transport + 8 - ETHERNET;
+    let quoted = [&frame[..ETHERNET], frame.get(before + ETHERNET..)?].concat();
+    let (source, destination) = locate(&quoted)?.ports(&quoted)?;
+    Some(before + of((destination, source)))
 }
 
 /// Where IPv4's identification is, or the lower part of IPv6's flow label.
@@ -184,7 +219,7 @@ fn judge_checksums(frame: &mut [u8], located: &Located) {
 }
 
 /// Whether it is an ICMP error.
-fn is_error(frame: &[u8], located: &Located) -> bool {
+pub fn is_error(frame: &[u8], located: &Located) -> bool {
     let errors: &[u8] = match located.protocol {
         ICMP => &[3, 5, 11, 12],
         ICMPV6 => &[1, 2, 3, 4],

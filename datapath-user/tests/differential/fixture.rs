@@ -7,18 +7,14 @@ use lab::frame::View;
 
 use crate::canonical::Canonical;
 use crate::difference::Missing;
+use crate::exchange::{Exchange, Seen};
 use crate::twins::{HOST, LAN, OURS};
 
 /// Prints the difference, and saves it with all frames in hex.
-pub fn save(
-    seed: u64,
-    number: usize,
-    missing: &Missing<'_>,
-    counts: [usize; 2],
-    of_flow: &[(&Canonical, [usize; 2])],
-    history: &[String],
-) {
-    let text = told(seed, missing, counts, of_flow)
+pub fn save(seed: u64, number: usize, missing: &Missing<'_>, seen: &Seen, exchange: &Exchange<'_>, history: &[String]) {
+    let others = exchange.seen.iter().filter(|(_, other)| other.flow == seen.flow && seen.flow.is_some());
+    let others: Vec<_> = others.map(|(frame, other)| (frame, other.counts)).collect();
+    let text = told(seed, missing, seen.counts, &others)
         + &history.iter().map(|line| format!("  history: {line}\n")).collect::<String>();
     println!("{text}");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("differential").join(seed.to_string());

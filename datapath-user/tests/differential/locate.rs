@@ -10,6 +10,7 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
+pub const SCTP: u8 = 132;
 
 /// Headers of an IP packet in a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +82,35 @@ impl Located {
                 _ => return None,
             };
         (!self.fragment && at + 2 <= self.end).then_some(at)
+    }
+}
+
+/// Whether a length field says what cannot be: of the IP packet, of its headers, of a UDP datagram or of a TCP header.
+pub fn lies(frame: &[u8]) -> bool {
+    let Some(ip) = locate(frame) else { return true };
+    let (header, total) = if ip.v4 {
+        (usize::from(frame[ETHERNET] & 0xf) * 4, word(frame, 16).map_or(0, usize::from))
+    } else {
+        (40, 40 + word(frame, 18).map_or(0, usize::from))
+    };
+    let version = frame[ETHERNET] >> 4;
+    if version != if ip.v4 { 4 } else { 6 }
+        || header < 20
+        || total < header
+        || ETHERNET + total > frame.len()
+        || ip.transport > ip.end
+    {
+        return true;
+    }
+    let available = ip.end.saturating_sub(ip.transport);
+    match ip.protocol {
+        _ if ip.fragment => false,
+        UDP => word(frame, ip.transport + 4).is_none_or(|length| !(8..=available).contains(&usize::from(length))),
+        TCP => {
+            frame.get(ip.transport + 12).is_none_or(|byte| !(20..=available).contains(&(usize::from(byte >> 4) * 4)))
+        }
+        ICMP | ICMPV6 => available < 8,
+        _ => false,
     }
 }
 

@@ -6,10 +6,13 @@
 
 mod canonical;
 mod difference;
+mod exchange;
 mod fixture;
 mod grammar;
 mod judge;
 mod locate;
+mod reassembly;
+mod report;
 #[path = "../support/mod.rs"]
 mod support;
 mod twins;

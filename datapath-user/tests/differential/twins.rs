@@ -1,12 +1,14 @@
 //! The two hosts, with the same ports and the same MAC addresses.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 
 use lab::oracle::{Member, Network, Oracle, Plan, Publication};
-use lab::{Container, DaemonOptions, Delivered, Host, Lan, LocalDelivery, Mac, Namespace, Tap};
+use lab::{Container, DaemonOptions, Delivered, Host, Lan, LocalDelivery, LocalOrigin, Mac, Namespace, Tap};
 use nix::poll::{PollFd, PollFlags, poll};
 
+use crate::locate::ETHERNET;
 use crate::support::{Scene, endpoint, gateway};
 
 /// The world of the daemon, as an index.
@@ -20,9 +22,13 @@ const NETWORKS: usize = 4;
 pub const MEMBERS: usize = 2 * NETWORKS;
 /// The port towards the LAN machine.
 pub const LAN: usize = MEMBERS;
-/// The host itself: what its own stack takes in.
+/// The host itself: what its own stack takes in and sends.
 pub const HOST: usize = MEMBERS + 1;
 
+/// MAC addresses of the uplink and of the LAN machine: the same in every run, so that a saved frame can be sent again.
+const UPLINK: [Mac; 2] = [Mac([2, 0, 0, 0xff, 0, 1]), Mac([2, 0, 0, 0xff, 0, 2])];
+/// Ports of the connections that the test begins in the host's name.
+pub const HOST_PORTS: RangeInclusive<u16> = 60_001..=64_999;
 const NO_MAC: Mac = Mac([0; 6]);
 
 /// What both worlds are configured with; the MAC addresses are the daemon's choice.
@@ -57,7 +63,7 @@ pub fn plan() -> Plan {
             to(Some(Lan::HOST[1]), 8085, (0, 1), 80),
             to(Some("127.0.0.1"), 8086, (0, 0), 80),
         ],
-        uplink: [NO_MAC; 2],
+        uplink: UPLINK,
     }
 }
 
@@ -65,6 +71,7 @@ pub fn plan() -> Plan {
 pub struct World {
     taps: Vec<Tap>,
     delivered: LocalDelivery,
+    origin: LocalOrigin,
 }
 
 /// A frame that arrived. What the host takes in of IPv6 has a header made up of what is known.
@@ -82,12 +89,16 @@ impl World {
             taps.push(Tap::open(member, "eth0")?);
         }
         taps.push(Tap::open(&lan.machine, Lan::TO_HOST)?);
-        Ok(Self { taps, delivered: LocalDelivery::open(host)? })
+        Ok(Self { taps, delivered: LocalDelivery::open(host)?, origin: LocalOrigin::open(host)? })
     }
 
-    /// Sends a frame as what is behind this port.
+    /// Sends a frame as what is behind this port; as the host, the packet in it.
     pub fn send(&self, port: usize, frame: &[u8]) {
-        self.taps[port].send(frame).unwrap_or_else(|error| panic!("{} bytes on port {port}: {error}", frame.len()));
+        let sent = match port {
+            HOST => self.origin.send(&frame[ETHERNET..]),
+            _ => self.taps[port].send(frame),
+        };
+        sent.unwrap_or_else(|error| panic!("{} bytes on port {port}: {error}", frame.len()));
     }
 
     /// Waits until nothing has come for `quiet` milliseconds, and returns all that has.
@@ -196,11 +207,22 @@ fn configure(scene: &Scene, plan: &mut Plan) -> Vec<Container> {
             &plan.target(publication).name,
         );
     }
-    plan.uplink = [
-        scene.namespace.mac(Host::UPLINK).expect("a MAC address"),
-        scene.lan().machine.mac(Lan::TO_HOST).expect("a MAC address"),
-    ];
+    let uplink = [(&scene.namespace, Host::UPLINK), (&scene.lan().machine, Lan::TO_HOST)];
+    for ((namespace, device), mac) in uplink.into_iter().zip(plan.uplink) {
+        namespace.ip(&format!("link set {device} address {mac}")).expect("a MAC address can be set");
+    }
     containers
+}
+
+/// The host resets connections that it knows nothing of; those that the test begins in its name shall live. Its own
+/// packets have no identification, those of the test all have one.
+fn without_resets() -> String {
+    let (first, last) = (HOST_PORTS.start(), HOST_PORTS.end());
+    let resets = format!("tcp sport {first}-{last} tcp flags & rst == rst");
+    format!(
+        "table inet silence {{\n  chain output {{\n    type filter hook output priority -400;\n    \
+         ip id 0 {resets} drop\n    ip6 flowlabel 0 {resets} drop\n  }}\n}}\n"
+    )
 }
 
 /// No neighbour of the uplink has to be asked for, and no answer is withheld for being one of many.
@@ -213,6 +235,7 @@ fn settle_host(host: &Namespace, lan: Mac) -> anyhow::Result<()> {
              route del {subnet} dev up0"
         ))?;
     }
+    host.run_with_input("nft", ["-f", "-"], &without_resets())?;
     host.sysctl("ipv4/icmp_ratelimit", "0")?;
     host.sysctl("ipv6/icmp/ratelimit", "0")?;
     host.sysctl("ipv6/auto_flowlabels", "0")?;

@@ -154,6 +154,8 @@ fn add_bridge(host: &Namespace, number: usize, network: &Network) -> Result<()> 
     }
     batch += &format!("link set {device} up");
     host.ip(&batch)?;
+    // The host's own clients of published ports come from 127.0.0.1 until masquerade.
+    host.sysctl(&format!("ipv4/conf/{device}/route_localnet"), "1")?;
     host.sysctl("ipv6/conf/default/disable_ipv6", "0")
 }
 

@@ -208,8 +208,10 @@ fn translation(plan: &Plan) -> String {
         }
     }
     text += "  }\n  chain prerouting {\n    type nat hook prerouting priority dstnat;\n    fib daddr type local jump published\n  }\n";
+    text += "  chain output {\n    type nat hook output priority -100;\n    fib daddr type local jump published\n  }\n";
     text += "  chain postrouting {\n    type nat hook postrouting priority srcnat;\n";
-    for network in &plan.networks {
+    for (number, network) in plan.networks.iter().enumerate() {
+        let _ = writeln!(text, "    ip saddr 127.0.0.0/8 oifname {} masquerade", bridge(number));
         for (family, subnet) in ["ip", "ip6"].iter().zip(&network.subnets) {
             let _ = writeln!(text, "    {family} saddr {subnet} oifname {} masquerade", Host::UPLINK);
         }

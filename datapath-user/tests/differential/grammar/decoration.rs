@@ -2,7 +2,10 @@
 
 use fastrand::Rng;
 
+use lab::frame::{ethertype, internet_checksum};
+
 use super::packet::Segment;
+use crate::locate::{ETHERNET, put, word};
 
 /// IPv4 options (RFC 791 section 3.1, RFC 2113) by name.
 const OPTIONS: [(&str, &[u8]); 6] = [
@@ -53,9 +56,71 @@ pub struct Decoration {
     pub ttl: u8,
     pub options: Option<(&'static str, &'static [u8])>,
     pub extensions: Option<(&'static str, &'static [(u8, &'static [u8])])>,
-    /// Size of the fragments.
-    pub fragments: Option<usize>,
+    /// Size of the fragments (larger, where they would be very many), and how they come.
+    pub fragments: Option<(usize, Order)>,
     pub checksum: Checksum,
+}
+
+/// How the fragments of a packet come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    Right,
+    Reversed,
+    /// The first comes last.
+    FirstLast,
+    /// One comes twice.
+    Doubled,
+    /// One never comes.
+    Incomplete,
+    /// The second begins within the first.
+    Overlapping,
+}
+
+impl Order {
+    fn draw(random: &mut Rng) -> Self {
+        match random.u32(..10) {
+            0..=3 => Self::Right,
+            4 | 5 => Self::Reversed,
+            6 => Self::FirstLast,
+            7 => Self::Doubled,
+            8 => Self::Incomplete,
+            _ => Self::Overlapping,
+        }
+    }
+
+    /// Whether a host can put the packet together.
+    pub fn is_whole(self) -> bool {
+        !matches!(self, Self::Incomplete | Self::Overlapping)
+    }
+
+    /// Arranges fragments that came out in the right order.
+    pub fn of(self, mut fragments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        match self {
+            Self::Reversed => fragments.reverse(),
+            Self::FirstLast => fragments.rotate_left(1),
+            Self::Doubled => fragments.insert(1, fragments[0].clone()),
+            Self::Incomplete => drop(fragments.pop()),
+            Self::Overlapping if fragments.len() > 1 => begin_earlier(&mut fragments[1]),
+            Self::Right | Self::Overlapping => {}
+        }
+        fragments
+    }
+}
+
+/// Moves a fragment to 8 bytes before its place.
+fn begin_earlier(fragment: &mut [u8]) {
+    if word(fragment, 12) == Some(ethertype::IPV4) {
+        let header = ETHERNET + usize::from(fragment[ETHERNET] & 0xf) * 4;
+        let field = word(fragment, 20).expect("an IPv4 header is whole");
+        put(fragment, 20, field - 1);
+        put(fragment, 24, 0);
+        let sum = internet_checksum(&fragment[ETHERNET..header]);
+        put(fragment, 24, sum);
+    } else {
+        let at = ETHERNET + 40 + 2;
+        let field = word(fragment, at).expect("a fragment header is whole");
+        put(fragment, at, field - 8);
+    }
 }
 
 impl Decoration {
@@ -71,7 +136,9 @@ impl Decoration {
             0..=4 if v4 => decoration.options = Some(OPTIONS[random.usize(..OPTIONS.len())]),
             0..=4 => decoration.extensions = Some(EXTENSIONS[random.usize(..EXTENSIONS.len())]),
             5..=7 => decoration.ttl = [1, 2, 255][random.usize(..3)],
-            8..=10 if !dataless => decoration.fragments = Some([8, 16, 24][random.usize(..3)]),
+            8..=10 if !dataless => {
+                decoration.fragments = Some(([8, 16, 24][random.usize(..3)], Order::draw(random)));
+            }
             11 => decoration.checksum = Checksum::Wrong,
             12..=14 if matches!(segment, Segment::Udp) => decoration.checksum = Checksum::None,
             _ => {}
@@ -83,10 +150,17 @@ impl Decoration {
     pub fn name(&self) -> String {
         match self {
             Self { options: Some((name, _)), .. } | Self { extensions: Some((name, _)), .. } => (*name).to_owned(),
-            Self { fragments: Some(size), .. } => format!("fragments of {size}"),
+            Self { fragments: Some((size, order)), .. } => format!("fragments of {size}, {order:?}"),
             Self { checksum: Checksum::Right, ttl, .. } => format!("ttl {ttl}"),
             Self { checksum, .. } => format!("checksum {checksum:?}"),
         }
+    }
+
+    /// Whether a router, or a host, may refuse it.
+    pub fn may_be_lost(&self) -> bool {
+        let refused = matches!(self.options, Some(("loose source route", _)))
+            || matches!(self.extensions, Some(("routing type 0" | "seven headers", _)));
+        refused || self.ttl == 1 || self.fragments.is_some()
     }
 
     /// Whether it has an option that routers write into.

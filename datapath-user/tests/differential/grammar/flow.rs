@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use lab::{Lan, Mac, lan::address};
 
-use super::{Grammar, script, single};
+use super::{Grammar, Renamed, script, single};
 use crate::locate::Ends;
-use crate::twins::{LAN, MEMBERS};
+use crate::twins::{HOST, LAN, MEMBERS};
 
 /// What a flow is meant to try.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -24,6 +24,8 @@ pub enum Kind {
     Isolation,
     /// To the host itself, from inside or outside.
     ToHost,
+    /// From the host itself: to endpoints, to published ports, and to the outside.
+    FromHost,
     /// From outside to an endpoint's own address.
     Direct,
     /// One packet by itself.
@@ -32,13 +34,14 @@ pub enum Kind {
 
 impl Kind {
     /// With how often each is drawn.
-    const ALL: [(Self, u32); 8] = [
+    const ALL: [(Self, u32); 9] = [
         (Self::Outbound, 22),
         (Self::Published, 18),
         (Self::Hairpin, 10),
         (Self::Sibling, 14),
         (Self::Isolation, 6),
         (Self::ToHost, 8),
+        (Self::FromHost, 10),
         (Self::Direct, 4),
         (Self::Single, 18),
     ];
@@ -65,10 +68,13 @@ pub enum Move {
     Tcp { from: Side, flags: u8, payload: bool },
     /// A UDP datagram.
     Udp { from: Side },
+    /// A UDP datagram of somebody else, to where the responder sends its answers.
+    Stranger,
     /// An echo request of the initiator, or the reply.
     Echo { from: Side, sequence: u16 },
-    /// An ICMP error about the last packet that this side saw, with so much of it.
-    Quote { from: Side, kind: u8, code: u8, length: usize },
+    /// An ICMP error about the last packet that this side saw, with so much of it; of the side itself or of a router
+    /// before it.
+    Quote { from: Side, kind: u8, code: u8, length: usize, router: bool },
     /// Frames that are made already.
     Frames(&'static str, Vec<Vec<u8>>),
 }
@@ -77,6 +83,7 @@ impl Move {
     pub fn side(&self) -> Side {
         match self {
             Self::Tcp { from, .. } | Self::Udp { from } | Self::Echo { from, .. } | Self::Quote { from, .. } => *from,
+            Self::Stranger => Side::Responder,
             Self::Frames(..) => Side::Initiator,
         }
     }
@@ -85,6 +92,7 @@ impl Move {
         match self {
             Self::Tcp { .. } => "tcp",
             Self::Udp { .. } => "udp",
+            Self::Stranger => "udp of a stranger",
             Self::Echo { .. } => "echo",
             Self::Quote { .. } => "icmp error",
             Self::Frames(what, _) => what,
@@ -98,7 +106,10 @@ impl Move {
                 let names = [(2, "SYN"), (16, "ACK"), (8, "PSH"), (1, "FIN"), (4, "RST")];
                 names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
             }
-            Self::Quote { kind, code, length, .. } => format!("error {kind}/{code} with {length} bytes"),
+            Self::Quote { kind, code, length, router, .. } => {
+                let who = if *router { " of a router" } else { "" };
+                format!("error {kind}/{code} with {length} bytes{who}")
+            }
             _ => self.name().to_owned(),
         }
     }
@@ -120,6 +131,10 @@ pub struct Flow {
     pub collides: bool,
     /// Next sequence numbers of initiator and responder.
     pub sequence: [u32; 2],
+    /// Whether a packet of it may have been lost on the way.
+    pub disturbed: bool,
+    /// Whether it was reset.
+    pub reset: bool,
     /// What has been sent so far.
     pub history: Vec<String>,
     ports: [Option<usize>; 2],
@@ -147,8 +162,8 @@ impl Flow {
             let ends = Ends { source_mac: Mac([0; 6]), destination_mac: Mac([0; 6]), source: none, destination: none };
             return Self::new(id, kind, ends, [Some(port), None], [Move::Frames(what, frames)].into());
         }
-        let (mut ends, ports) = between(grammar, kind);
-        let collides = kind == Kind::Outbound && collide(grammar, id, &mut ends);
+        let (mut ends, mut ports) = between(grammar, kind);
+        let collides = kind == Kind::Outbound && share(grammar, id, &mut ends, &mut ports);
         let echoes = kind != Kind::Published || grammar.random.u32(..8) == 0;
         let script = script::draw(&mut grammar.random, ends.source.is_ipv4(), echoes);
         Self { collides, ..Self::new(id, kind, ends, ports, script) }
@@ -162,12 +177,20 @@ impl Flow {
             initial,
             collides: false,
             sequence,
+            disturbed: false,
+            reset: false,
             history: Vec::new(),
             ports,
             script,
             seen: [None, None],
             answered: [None, None],
         }
+    }
+
+    /// Where its ports may differ from world to world.
+    pub fn renamed(&self) -> Option<Renamed> {
+        let at = self.port(Side::Responder).filter(|_| self.collides)?;
+        Some(Renamed { at, from: self.initial.source.port() })
     }
 
     pub fn is_over(&self) -> bool {
@@ -231,27 +254,36 @@ impl Flow {
 /// Sequence numbers begin with the flow's number, so that segments without payload are known too.
 pub const SEQUENCE_SHIFT: u32 = 12;
 
-/// Gives a flow to the outside, now and then, the ports of the one before it.
-fn collide(grammar: &mut Grammar, id: u32, ends: &mut Ends) -> bool {
-    let before = grammar.outbound.filter(|(_, source, destination)| {
-        source.ip() != ends.source.ip() && destination.is_ipv4() == ends.destination.is_ipv4()
-    });
-    grammar.outbound = Some((id, ends.source, ends.destination));
-    let Some((first, source, destination)) = before.filter(|_| grammar.random.u32(..8) == 0) else { return false };
-    ends.source.set_port(source.port());
-    ends.destination = destination;
-    // Whichever sends first keeps the port.
-    if let Some(first) = grammar.flows.get_mut(&first) {
-        first.collides = true;
+/// Gives a flow to the outside, now and then, the port of the one before it: that of another endpoint towards the same
+/// target, where one of the two has to take another port, or that of the same endpoint towards another target. Says
+/// whether they collide.
+fn share(grammar: &mut Grammar, id: u32, ends: &mut Ends, ports: &mut [Option<usize>; 2]) -> bool {
+    let before = grammar.outbound.take().and_then(|before| grammar.flows.get_mut(&before));
+    let before = before.filter(|before| before.initial.source.is_ipv4() == ends.source.is_ipv4());
+    match (grammar.random.u32(..8), before) {
+        (0, Some(before)) if before.initial.source.ip() != ends.source.ip() => {
+            ends.source.set_port(before.initial.source.port());
+            ends.destination = before.initial.destination;
+            // Whichever sends first keeps the port.
+            before.collides = true;
+            true
+        }
+        (1, Some(before)) if before.initial.destination.ip() != ends.destination.ip() => {
+            *ends = Ends { destination: ends.destination, ..before.initial };
+            ports[0] = before.ports[0];
+            false
+        }
+        _ => {
+            grammar.outbound = Some(id);
+            false
+        }
     }
-    grammar.outbound = None;
-    true
 }
 
 /// Both ends of a flow of this kind, and the ports where they are.
 fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
     let family = usize::from(grammar.random.u32(..5) < 2);
-    let port = grammar.fresh_port();
+    let port = if kind == Kind::FromHost { grammar.fresh_host_port() } else { grammar.fresh_port() };
     let (random, plan) = (&mut grammar.random, &grammar.plan);
     let member = random.usize(..MEMBERS);
     let sibling = member ^ 1;
@@ -308,6 +340,30 @@ fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
         Kind::ToHost => {
             let target = if random.bool() { host } else { gateway(member).gateways[family] };
             (from_member(target, port, unpublished), [Some(member), None])
+        }
+        Kind::FromHost => {
+            let host_to = |source: IpAddr, destination: IpAddr, far: u16| {
+                let [source, destination] = [(source, port), (destination, far)].map(SocketAddr::from);
+                Ends { source_mac: Mac([0; 6]), destination_mac: Mac([0; 6]), source, destination }
+            };
+            let specific = publication.port == 8082 && family == 0;
+            let serving = if specific { 1 } else { serving };
+            let (ends, responder) = match random.u32(..8) {
+                0..=2 => {
+                    let family = if gateway(member).ipv6 { family } else { 0 };
+                    let sources = [gateway(member).gateways[family], address(Lan::HOST[family])];
+                    let source = sources[usize::from(random.u32(..4) == 0)];
+                    (host_to(source, inside(member).addresses[family], far), member)
+                }
+                3 | 4 => (host_to(host, host, publication.port), serving),
+                5 if family == 0 => {
+                    let loopback = address("127.0.0.1");
+                    let serving = if publication.port == 8082 { 0 } else { serving };
+                    (host_to(loopback, loopback, publication.port), serving)
+                }
+                _ => (host_to(host, outside, far), LAN),
+            };
+            (ends, [Some(HOST), Some(responder)])
         }
         Kind::Direct => {
             let target = if random.u32(..4) == 0 { gateway(member).gateways } else { inside(member).addresses };

@@ -12,9 +12,10 @@ mod script;
 mod single;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use fastrand::Rng;
+use lab::frame::tcp_flags;
 use lab::oracle::Plan;
 
 pub use decoration::Decoration;
@@ -22,7 +23,7 @@ pub use flow::{Flow, Kind, SEQUENCE_SHIFT, Side};
 pub use packet::{identification, read_tag};
 
 use crate::locate::Ends;
-use crate::twins::LAN;
+use crate::twins::{HOST, HOST_PORTS, LAN, MEMBERS};
 use flow::Move;
 use packet::Segment;
 
@@ -50,11 +51,31 @@ pub struct Traits {
     pub decoration: Decoration,
     /// An ICMP error that quotes a packet of a flow.
     pub quotes: bool,
-    /// Its flow may be translated to any port.
-    pub collides: bool,
+    /// It quotes so much of what follows the IP header.
+    pub quoted: usize,
+    /// Where its flow may be translated to any port.
+    pub renamed: Option<Renamed>,
+    /// An earlier packet of its flow was one that may be lost on the way: what comes now need not fit.
+    pub disturbed: bool,
+    /// Its flow has been reset before.
+    pub reset: bool,
+}
+
+/// Two right hosts may give a flow different ports where another flow has the one that it asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Renamed {
+    /// The port of the host behind which the translation is seen.
+    pub at: usize,
+    /// What it is translated from.
+    pub from: u16,
 }
 
 impl Traits {
+    /// Whether it asks for a neighbour's MAC address.
+    pub fn asks_neighbour(&self) -> bool {
+        self.what.starts_with("arp ") || self.what.starts_with("solicitation ")
+    }
+
     /// For reports.
     pub fn told(&self) -> String {
         let Self { damage, decoration, .. } = self;
@@ -71,8 +92,9 @@ pub struct Grammar {
     next_flow: u32,
     next_step: u32,
     next_port: u16,
-    /// Number, source and destination of the last flow to the outside: another endpoint may use the same ports.
-    outbound: Option<(u32, SocketAddr, SocketAddr)>,
+    next_host_port: u16,
+    /// The last flow to the outside, whose source port another may have too.
+    outbound: Option<u32>,
 }
 
 impl Grammar {
@@ -85,6 +107,7 @@ impl Grammar {
             next_flow: 1,
             next_step: 1,
             next_port: 1024,
+            next_host_port: *HOST_PORTS.start(),
             outbound: None,
         }
     }
@@ -131,41 +154,57 @@ impl Grammar {
             damage: None,
             decoration: Decoration::plain(),
             quotes: false,
-            collides: false,
+            quoted: 0,
+            renamed: None,
+            disturbed: flow.disturbed,
+            reset: flow.reset,
         };
         let said = next.told();
         let from = next.side();
         let port = flow.port(from)?;
+        let resets = matches!(next, Move::Tcp { flags, .. } if flags & tcp_flags::RST != 0);
+        let is_stranger = matches!(next, Move::Stranger);
+        let stranger = flow.ends(from).map(|ends| ends[0].source.port() ^ 1);
         let mut frames = match next {
             Move::Frames(what, frames) => {
                 traits.what = what;
                 let frames: Vec<_> = frames.into_iter().map(|frame| packet::tagged(frame, number, flow.id)).collect();
                 [frames.clone(), frames]
             }
-            Move::Quote { kind, code, length, .. } => {
-                traits.quotes = true;
-                let ends = self.ends(flow, from, port)?;
+            Move::Quote { kind, code, length, router, .. } => {
+                (traits.quotes, traits.quoted) = (true, length);
+                let mut ends = self.ends(flow, from, port)?;
+                // Inside, nobody speaks for another.
+                if router && port == LAN {
+                    ends.iter_mut().for_each(|ends| ends.source.set_ip(router_before(ends.source.ip())));
+                }
                 let worlds = [0, 1]
                     .map(|world| packet::quoting(&ends[world], flow.last(from, world)?, (kind, code), length, number));
                 let [Some(ours), Some(oracle)] = worlds else { return None };
                 [vec![ours], vec![oracle]]
             }
-            Move::Tcp { .. } | Move::Udp { .. } | Move::Echo { .. } => {
-                let ends = self.ends(flow, from, port)?;
+            Move::Tcp { .. } | Move::Udp { .. } | Move::Stranger | Move::Echo { .. } => {
+                let mut ends = self.ends(flow, from, port)?;
+                if matches!(next, Move::Stranger) {
+                    ends.iter_mut().for_each(|ends| ends.source.set_port(ends.source.port() ^ 1));
+                }
                 let payload = packet::payload(&mut self.random, number, flow.id, next.payload());
                 let segment = Segment::of(&next, flow, payload.len());
                 traits.decoration = Decoration::draw(&mut self.random, flow.initial.source.is_ipv4(), &segment);
                 ends.map(|ends| packet::frames(&ends, &segment, &payload, &traits.decoration, number))
             }
         };
-        if flow.kind.may_be_damaged() && self.random.u32(..DAMAGED) == 0 {
+        if flow.kind.may_be_damaged() && port != HOST && self.random.u32(..DAMAGED) == 0 {
             let draw = self.random.fork();
             for frame in frames.iter_mut().flatten() {
                 traits.damage = Some(mutation::damage(&mut draw.clone(), frame));
             }
-            flow.end();
         }
-        traits.collides = flow.collides;
+        // Mappings are independent of the target (N2): the port may be another endpoint's.
+        traits.renamed =
+            if is_stranger && port < MEMBERS { stranger.map(|from| Renamed { at: LAN, from }) } else { flow.renamed() };
+        flow.reset |= resets;
+        flow.disturbed |= traits.damage.is_some() || traits.decoration.may_be_lost();
         flow.history.push(format!("{number} {from:?}: {said}, {}", traits.told()));
         Some(Step { number, flow: flow.id, port, frames, traits })
     }
@@ -174,7 +213,7 @@ impl Grammar {
     /// sibling, or to the gateway.
     fn ends(&self, flow: &Flow, from: Side, port: usize) -> Option<[Ends; 2]> {
         let ends = flow.ends(from)?;
-        if from == Side::Initiator || port == LAN {
+        if from == Side::Initiator || port >= LAN {
             return Some(ends);
         }
         let network = &self.plan.networks[port / 2];
@@ -183,6 +222,13 @@ impl Grammar {
             let destination_mac = sibling.map_or(network.gateway_mac, |sibling| sibling.mac);
             Ends { source_mac: network.members[port % 2].mac, destination_mac, ..ends }
         }))
+    }
+
+    /// Ends a flow: the worlds took a packet of it differently, so that its state may differ too.
+    pub fn end(&mut self, id: u32) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.end();
+        }
     }
 
     /// Tells a flow what arrived at a port of its in one of the worlds.
@@ -194,6 +240,13 @@ impl Grammar {
         }
     }
 
+    /// The same for flows of the host.
+    fn fresh_host_port(&mut self) -> u16 {
+        self.next_host_port =
+            if HOST_PORTS.contains(&self.next_host_port) { self.next_host_port + 1 } else { *HOST_PORTS.start() };
+        self.next_host_port
+    }
+
     /// A source port that no flow has had for long.
     fn fresh_port(&mut self) -> u16 {
         self.next_port = if self.next_port >= 60_000 { 1024 } else { self.next_port + 1 };
@@ -203,4 +256,9 @@ impl Grammar {
         }
         self.next_port
     }
+}
+
+/// A router on the way to this address of the outside.
+fn router_before(address: IpAddr) -> IpAddr {
+    lab::lan::address(if address.is_ipv4() { "10.99.0.1" } else { "fd99::1" })
 }

@@ -46,7 +46,8 @@ pub fn payload(random: &mut Rng, number: u32, flow: u32, wanted: bool) -> Vec<u8
         return Vec::new();
     }
     let mut bytes = tag(number, flow);
-    bytes.extend((0..random.usize(..40)).map(|_| random.u8(..)));
+    let length = if random.u32(..20) == 0 { random.usize(1000..1350) } else { random.usize(..40) };
+    bytes.extend((0..length).map(|_| random.u8(..)));
     bytes
 }
 
@@ -127,7 +128,7 @@ pub fn frames(ends: &Ends, segment: &Segment, payload: &[u8], decoration: &Decor
         put(&mut frame, at, sum + u16::from(carry));
     }
     match decoration.fragments {
-        Some(size) => fragments(&frame, size, number),
+        Some((size, order)) => order.of(fragments(&frame, size.max(frame.len() / 10).next_multiple_of(8), number)),
         None => vec![frame],
     }
 }

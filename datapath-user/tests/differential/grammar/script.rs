@@ -29,6 +29,10 @@ pub fn draw(random: &mut Rng, v4: bool, echoes: bool) -> VecDeque<Move> {
         let at = random.usize(..=script.len());
         script.insert(at, error(random, v4));
     }
+    if random.u32(..20) == 0 {
+        let at = random.usize(..=script.len());
+        script.insert(at, Move::Stranger);
+    }
     script.into()
 }
 
@@ -101,5 +105,5 @@ fn error(random: &mut Rng, v4: bool) -> Move {
     let from = if random.u32(..4) == 0 { I } else { R };
     // Eight bytes of the transport header, twenty, all, or too few.
     let length = [8, 20, 1000, 4][random.usize(..4)];
-    Move::Quote { from, kind, code, length }
+    Move::Quote { from, kind, code, length, router: random.u32(..3) == 0 }
 }

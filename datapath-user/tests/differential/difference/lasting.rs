@@ -1,0 +1,118 @@
+//! Differences that are meant.
+
+use super::Difference;
+use crate::canonical::RIGHT;
+use crate::grammar::Kind;
+use crate::locate::{ICMP, ICMPV6, TCP, UDP, lies, word};
+use crate::twins::{HOST, LAN, MEMBERS, plan};
+
+pub const DIFFERENCES: &[Difference] = &[
+    // B3: our programs answer for siblings and the gateway, where Linux floods the question.
+    Difference {
+        name: "neighbours",
+        holds: |case| {
+            let answered = !case.ours_less && case.port == case.from && case.traits.what.ends_with(" a sibling");
+            case.traits.asks_neighbour()
+                && (answered || case.ours_less && case.within_network() && case.port != case.from)
+        },
+    },
+    // Only TCP, UDP, echo and SCTP with its own port are translated; others may leave only untranslated (N).
+    Difference {
+        name: "protocols",
+        holds: |case| {
+            let foreign = case.original().is_some_and(|ip| !matches!(ip.protocol, TCP | UDP | ICMP | ICMPV6));
+            let leaves = case.ours_less && case.from < MEMBERS && case.port == LAN;
+            // What others of that protocol made of the same addresses in the oracle.
+            let comes =
+                case.from == LAN && (case.ours_less && case.port < MEMBERS || !case.ours_less && case.port >= LAN);
+            foreign && (leaves || comes)
+        },
+    },
+    // N4: of ICMP's queries, echo alone is translated (RFC 5508 REQ-1 asks for no more that anybody still uses).
+    Difference {
+        name: "icmp queries",
+        holds: |case| {
+            case.is("other ICMP")
+                && case.ours_less
+                && case.port == LAN
+                && (case.is_icmp([13, 255]) || case.is_icmp([17, 255]))
+        },
+    },
+    // N5: less of a packet than RFC 792 asks for does not name a flow. Netfilter reads the ports, and then drops it.
+    Difference {
+        name: "short quotes",
+        holds: |case| case.traits.quotes && case.traits.quoted < 8 && !case.ours_less && case.port == HOST,
+    },
+    // N5: checksums are mended and not verified, so that the receiver judges them.
+    Difference {
+        name: "icmp checksum",
+        holds: |case| {
+            let wrong = case.arrived.and_then(|ip| ip.checksum()).and_then(|at| word(case.frame, at)) != Some(RIGHT);
+            case.traits.quotes && !case.ours_less && wrong
+        },
+    },
+    // N7: the same for the header's own checksum.
+    Difference {
+        name: "header checksum",
+        holds: |case| {
+            let wrong = case.arrived.is_some_and(|ip| ip.v4) && word(case.frame, 24) != Some(RIGHT);
+            case.traits.damage.is_some() && !case.ours_less && wrong
+        },
+    },
+    // N11: refused; a router need not follow them, and need not walk through any number of headers.
+    Difference {
+        name: "source routes and long chains",
+        holds: |case| {
+            let options = matches!(case.traits.decoration.options, Some(("loose source route", _)));
+            let headers = matches!(case.traits.decoration.extensions, Some(("routing type 0" | "seven headers", _)));
+            // From outside, and on loopback, what is not read is the host's own.
+            let passed = case.from >= LAN && case.port >= LAN;
+            (options || headers) && (case.ours_less || passed)
+        },
+    },
+    // N11: dropped wherever our programs look, among siblings and to the host too, where Linux lets the receiver find out.
+    Difference {
+        name: "lying lengths",
+        holds: |case| case.ours_less && case.traits.damage.is_some() && lies(case.sent),
+    },
+    // N11: options within IPv6 extension headers are for their destination to read; Linux reads hop-by-hop's on the way.
+    Difference {
+        name: "options in extension headers",
+        holds: |case| {
+            let damaged = case.traits.damage == Some("bit in IP") && case.traits.decoration.extensions.is_some();
+            damaged && (!case.ours_less || case.is_icmp([255, 4]))
+        },
+    },
+    // N9: a published port within one network is reached by the gateway, as in any other network: that is a hop. Netfilter
+    // translates on the bridge, which is none.
+    Difference {
+        name: "hop within a network",
+        holds: |case| {
+            let dies = case.traits.decoration.ttl == 1 && case.traits.kind == Kind::Hairpin;
+            dies && case.ours_less && case.within_network()
+        },
+    },
+    // P2: a unicast packet in a group frame was not sent to us alone (RFC 1122 section 3.3.6); the host's stack drops it.
+    Difference {
+        name: "group frames",
+        holds: |case| case.is("published port in a group frame") && !case.ours_less && case.port == HOST,
+    },
+    // Of a flow, the addresses and ports say whose a packet is; the MAC address it was sent to does not matter any more.
+    Difference {
+        name: "flow by tuple",
+        holds: |case| case.traits.damage == Some("bit in Ethernet") && case.from < MEMBERS,
+    },
+    // N1: a damaged packet may begin a flow from a port that is published or another flow's. It gets any.
+    Difference {
+        name: "port of a damaged packet",
+        holds: |case| {
+            let source = case.original().and_then(|ip| word(case.sent, ip.transport));
+            let taken = case.traits.renamed.is_some() || source.is_some_and(is_published);
+            case.port == LAN && case.traits.damage.is_some() && taken
+        },
+    },
+];
+
+fn is_published(port: u16) -> bool {
+    plan().publications.iter().any(|publication| publication.port == port)
+}

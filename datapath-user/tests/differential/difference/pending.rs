@@ -1,0 +1,30 @@
+//! Behaviours that are not there yet. Each goes with the work that brings it.
+
+use super::Difference;
+use crate::twins::LAN;
+
+pub const DIFFERENCES: &[Difference] = &[
+    // N6: dropped where packets are translated; passed one by one, whole or not, among siblings.
+    Difference { name: "fragments", holds: |case| case.traits.decoration.fragments.is_some() },
+    // N9: dropped, and nobody told.
+    Difference {
+        name: "time exceeded",
+        holds: |case| case.ours_less && case.traits.decoration.ttl == 1 && case.is_icmp([11, 3]),
+    },
+    // B6: the path MTU that the host has learnt is not asked for.
+    Difference {
+        name: "path mtu",
+        holds: |case| {
+            let is_large = case.sent.len() > 1_280;
+            is_large && (case.ours_less && case.is_icmp([3, 2]) || !case.ours_less && case.port == LAN)
+        },
+    },
+    // N3: flags are not judged by the connection's state, and a reset does not end it at once (RFC 7857 section 2.2).
+    Difference {
+        name: "tcp state",
+        holds: |case| {
+            let of_connection = case.is("tcp") || case.traits.quotes;
+            of_connection && (case.traits.disturbed || case.traits.reset || case.traits.damage == Some("bit behind IP"))
+        },
+    },
+];
