@@ -2,7 +2,6 @@
 //! IP identifications, padding, the forms of a right checksum, and IPv4's record route, which the datapath does not fill in.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
@@ -23,28 +22,29 @@ pub const RIGHT: u16 = 0;
 /// Stands for UDP's "none": no packet with an address in it is as wrong as that.
 const NONE: u16 = 0xffff;
 
+/// IPv4's option that routers write into (RFC 791 section 3.1).
+const RECORD_ROUTE: u8 = 7;
+
 /// What a batch has to do with a frame.
 pub struct Context<'a> {
     /// Packets by identification.
     steps: HashMap<u16, &'a Step>,
     /// Packets by flow.
     flows: HashMap<u32, &'a Step>,
-    /// Who asks for a neighbour, by port.
-    askers: HashMap<usize, u32>,
-    /// Packets that may arrive without a trace of themselves: ICMP errors and damaged ones, with their source.
-    suspects: Vec<(IpAddr, &'a Step)>,
+    /// Who asks for a neighbour.
+    askers: Vec<&'a Step>,
+    /// Packets that may arrive without a trace of themselves: ICMP errors and damaged ones, with their headers.
+    suspects: Vec<(Located, &'a Step)>,
 }
 
 impl<'a> Context<'a> {
     pub fn of(steps: &'a [Step]) -> Self {
-        let asks = |step: &&Step| step.traits.asks_neighbour();
-        let source = |step: &Step| Some(locate(step.frames[0].first()?)?.source);
         let suspects = steps.iter().filter(|step| step.traits.quotes || step.traits.damage.is_some());
         Self {
             steps: steps.iter().map(|step| (identification(step.number), step)).collect(),
             flows: steps.iter().map(|step| (step.flow, step)).collect(),
-            askers: steps.iter().filter(asks).map(|step| (step.port, step.flow)).collect(),
-            suspects: suspects.filter_map(|step| Some((source(step)?, step))).collect(),
+            askers: steps.iter().filter(|step| step.traits.asks_neighbour()).collect(),
+            suspects: suspects.filter_map(|step| Some((locate(&step.frames[0][0])?, step))).collect(),
         }
     }
 
@@ -55,14 +55,15 @@ impl<'a> Context<'a> {
             return Some(flow);
         }
         if is_about_links(arrival) {
-            return self.askers.get(&arrival.port).copied();
+            let asked = |step: &&&Step| step.port == arrival.port && answers(&arrival.frame, &step.frames[0][0]);
+            return self.askers.iter().find(asked).map(|step| step.flow);
         }
         let located = locate(&arrival.frame)?;
         let error = is_error(&arrival.frame, &located);
-        if arrival.port != HOST && !error {
-            return None;
-        }
-        let mut suspects = self.suspects.iter().filter(|(source, _)| *source == located.source);
+        let mut suspects = self.suspects.iter().filter(|(sent, step)| {
+            let same = sent.source == located.source || sent.destination == located.destination;
+            same && (arrival.port == HOST || error || step.traits.damage.is_some())
+        });
         let likely = suspects.clone().find(|(_, step)| step.traits.quotes == error);
         likely.or_else(|| suspects.next()).map(|(_, step)| step.flow)
     }
@@ -148,6 +149,9 @@ impl<'a> Context<'a> {
             && (renamed.at == arrival.port || renamed.at == step.port && arrival.port == HOST)
         {
             put(frame, at, renamed.from);
+            if is_error(frame, located) {
+                blank_quoted_checksum(frame, located);
+            }
         }
         if is_translated_within(step, &step.frames[world][0], arrival, located) {
             // Netfilter translates on the bridge what stays within a network: no hop, and the MAC address of the sibling.
@@ -164,8 +168,8 @@ pub fn is_translated_within(step: &Step, sent: &[u8], arrival: &Arrival, located
         && locate(sent).is_some_and(|sent| (sent.source, sent.destination) != (located.source, located.destination))
 }
 
-/// Blanks the identification, TTL and header checksum of the packet that an error quotes: they were compared when the
-/// packet itself arrived, and the host's own packets have other identifications in each world.
+/// Blanks the identification, TTL and header checksum of the packet that an error quotes, and a record route: they were
+/// compared when the packet itself arrived, and the host's own packets have other identifications in each world.
 fn blank_quoted(frame: &mut [u8], located: &Located) {
     let at = located.transport + 8;
     let fields: &[(usize, usize)] = if located.v4 { &[(4, 2), (8, 1), (10, 2)] } else { &[(2, 2), (7, 1)] };
@@ -173,6 +177,22 @@ fn blank_quoted(frame: &mut [u8], located: &Located) {
         if let Some(field) = frame.get_mut(at + offset..at + offset + length) {
             field.fill(0);
         }
+    }
+    let header = frame.get(at).map_or(0, |first| usize::from(first & 0xf) * 4);
+    if located.v4
+        && frame.get(at + 20) == Some(&RECORD_ROUTE)
+        && let Some(options) = frame.get_mut(at + 20..at + header)
+    {
+        options.fill(0);
+    }
+}
+
+/// The checksum of a quoted packet is about the port that it had.
+fn blank_quoted_checksum(frame: &mut [u8], located: &Located) {
+    let at = located.transport + 8 - ETHERNET;
+    let quoted = [&frame[..ETHERNET], frame.get(at + ETHERNET..).unwrap_or(&[])].concat();
+    if let Some(checksum) = locate(&quoted).and_then(|quoted| quoted.checksum()) {
+        put(frame, at + checksum, RIGHT);
     }
 }
 
@@ -236,6 +256,12 @@ fn is_about_links(arrival: &Arrival) -> bool {
         Some(ip) => ip.protocol == 2,
         None => word(frame, 12) == Some(ethertype::ARP),
     }
+}
+
+/// Whether a neighbour's answer is about the address that the question is about (RFC 826, RFC 4861 sections 4.3 and 4.4).
+fn answers(answer: &[u8], question: &[u8]) -> bool {
+    let (asked, told) = if word(question, 12) == Some(ethertype::ARP) { (38..42, 28..32) } else { (62..78, 62..78) };
+    word(answer, 12) == word(question, 12) && answer.get(told) == question.get(asked)
 }
 
 /// What a host says to all about links, and no packet of ours has caused.

@@ -35,7 +35,7 @@ pub const DIFFERENCES: &[Difference] = &[
             case.is("other ICMP")
                 && case.ours_less
                 && case.port == LAN
-                && (case.is_icmp([13, 255]) || case.is_icmp([17, 255]))
+                && (case.is_icmp([13, 139]) || case.is_icmp([17, 139]))
         },
     },
     // N5: less of a packet than RFC 792 asks for does not name a flow. Netfilter reads the ports, and then drops it.
@@ -75,27 +75,28 @@ pub const DIFFERENCES: &[Difference] = &[
         name: "lying lengths",
         holds: |case| case.ours_less && case.traits.damage.is_some() && lies(case.sent),
     },
-    // N11: options within IPv6 extension headers are for their destination to read; Linux reads hop-by-hop's on the way.
+    // N11: what is within IPv4's options and IPv6's extension headers is for the destination to read; Linux drops on the way
+    // what it finds wrong there, and says so.
     Difference {
-        name: "options in extension headers",
+        name: "broken options",
         holds: |case| {
-            let damaged = case.traits.damage == Some("bit in IP") && case.traits.decoration.extensions.is_some();
-            damaged && (!case.ours_less || case.is_icmp([255, 4]))
+            let decoration = &case.traits.decoration;
+            let damaged = case.traits.damage == Some("bit in IP");
+            let has_options = decoration.options.is_some() || decoration.extensions.is_some();
+            damaged && has_options && (!case.ours_less || case.is_icmp([12, 4]))
         },
     },
     // N9: a published port within one network is reached by the gateway, as in any other network: that is a hop. Netfilter
     // translates on the bridge, which is none.
     Difference {
         name: "hop within a network",
-        holds: |case| {
-            let dies = case.traits.decoration.ttl == 1 && case.traits.kind == Kind::Hairpin;
-            dies && case.ours_less && case.within_network()
-        },
+        holds: |case| case.dies() && case.traits.kind == Kind::Hairpin && case.ours_less && case.within_network(),
     },
-    // P2: a unicast packet in a group frame was not sent to us alone (RFC 1122 section 3.3.6); the host's stack drops it.
+    // P2: a unicast packet in a group frame was not sent to us alone (RFC 1122 section 3.3.6): it is the host's own, of
+    // whatever flow or published port it is. Netfilter translates it, and then drops it for the same reason.
     Difference {
         name: "group frames",
-        holds: |case| case.is("published port in a group frame") && !case.ours_less && case.port == HOST,
+        holds: |case| case.from == LAN && case.sent[0] & 1 != 0 && !case.ours_less && case.port >= LAN,
     },
     // Of a flow, the addresses and ports say whose a packet is; the MAC address it was sent to does not matter any more.
     Difference {
@@ -106,8 +107,11 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "port of a damaged packet",
         holds: |case| {
-            let source = case.original().and_then(|ip| word(case.sent, ip.transport));
-            let taken = case.traits.renamed.is_some() || source.is_some_and(is_published);
+            let original = case.original();
+            let source = original.and_then(|ip| word(case.sent, ip.transport));
+            // UDP's mappings are independent of the target (N2), so that any other may have it.
+            let shared = original.is_some_and(|ip| ip.protocol == UDP);
+            let taken = shared || case.traits.renamed.is_some() || source.is_some_and(is_published);
             case.port == LAN && case.traits.damage.is_some() && taken
         },
     },

@@ -81,6 +81,11 @@ impl Case<'_> {
         locate(self.sent)
     }
 
+    /// Whether the packet had no hop left.
+    fn dies(&self) -> bool {
+        self.original().and_then(|ip| self.sent.get(if ip.v4 { 22 } else { 21 })).is_some_and(|ttl| *ttl <= 1)
+    }
+
     /// Whether it arrived as an ICMP error of this type, IPv4 or IPv6.
     fn is_icmp(&self, kinds: [u8; 2]) -> bool {
         use crate::locate::{ICMP, ICMPV6};

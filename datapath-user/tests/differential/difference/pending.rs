@@ -7,10 +7,7 @@ pub const DIFFERENCES: &[Difference] = &[
     // N6: dropped where packets are translated; passed one by one, whole or not, among siblings.
     Difference { name: "fragments", holds: |case| case.traits.decoration.fragments.is_some() },
     // N9: dropped, and nobody told.
-    Difference {
-        name: "time exceeded",
-        holds: |case| case.ours_less && case.traits.decoration.ttl == 1 && case.is_icmp([11, 3]),
-    },
+    Difference { name: "time exceeded", holds: |case| case.ours_less && case.dies() && case.is_icmp([11, 3]) },
     // B6: the path MTU that the host has learnt is not asked for.
     Difference {
         name: "path mtu",

@@ -164,7 +164,10 @@ impl Grammar {
         let port = flow.port(from)?;
         let resets = matches!(next, Move::Tcp { flags, .. } if flags & tcp_flags::RST != 0);
         let is_stranger = matches!(next, Move::Stranger);
-        let stranger = flow.ends(from).map(|ends| ends[0].source.port() ^ 1);
+        let stranger = match flow.renamed() {
+            Some(_) => Some(flow.initial.destination.port() ^ 1),
+            None => flow.ends(from).map(|ends| ends[0].source.port() ^ 1),
+        };
         let mut frames = match next {
             Move::Frames(what, frames) => {
                 traits.what = what;
@@ -185,8 +188,8 @@ impl Grammar {
             }
             Move::Tcp { .. } | Move::Udp { .. } | Move::Stranger | Move::Echo { .. } => {
                 let mut ends = self.ends(flow, from, port)?;
-                if matches!(next, Move::Stranger) {
-                    ends.iter_mut().for_each(|ends| ends.source.set_port(ends.source.port() ^ 1));
+                if let Some(port) = stranger.filter(|_| is_stranger) {
+                    ends.iter_mut().for_each(|ends| ends.source.set_port(port));
                 }
                 let payload = packet::payload(&mut self.random, number, flow.id, next.payload());
                 let segment = Segment::of(&next, flow, payload.len());
