@@ -191,8 +191,11 @@ fn blank_quoted(frame: &mut [u8], located: &Located) {
 fn blank_quoted_checksum(frame: &mut [u8], located: &Located) {
     let at = located.transport + 8 - ETHERNET;
     let quoted = [&frame[..ETHERNET], frame.get(at + ETHERNET..).unwrap_or(&[])].concat();
-    if let Some(checksum) = locate(&quoted).and_then(|quoted| quoted.checksum()) {
-        put(frame, at + checksum, RIGHT);
+    let Some(quoted) = locate(&quoted) else { return };
+    match quoted.checksum() {
+        Some(checksum) => put(frame, at + checksum, RIGHT),
+        // Too little for one, but maybe its first byte.
+        None => frame[at + quoted.transport..].fill(0),
     }
 }
 

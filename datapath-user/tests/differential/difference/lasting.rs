@@ -1,9 +1,11 @@
 //! Differences that are meant.
 
+use std::net::IpAddr;
+
 use super::Difference;
 use crate::canonical::RIGHT;
 use crate::grammar::Kind;
-use crate::locate::{ICMP, ICMPV6, TCP, UDP, lies, word};
+use crate::locate::{ICMP, ICMPV6, Located, TCP, UDP, lies, word};
 use crate::twins::{HOST, LAN, MEMBERS, plan};
 
 pub const DIFFERENCES: &[Difference] = &[
@@ -38,10 +40,21 @@ pub const DIFFERENCES: &[Difference] = &[
                 && (case.is_icmp([13, 139]) || case.is_icmp([17, 139]))
         },
     },
+    // N4: echo messages have code 0 (RFC 792, RFC 4443), and nobody looks at it; for netfilter another code is another flow.
+    Difference {
+        name: "echo code",
+        holds: |case| {
+            let message = case.original().and_then(|ip| case.sent.get(ip.transport..ip.transport + 2));
+            case.is("echo") && message.is_some_and(|message| matches!(message[0], 0 | 8 | 128 | 129) && message[1] != 0)
+        },
+    },
     // N5: less of a packet than RFC 792 asks for does not name a flow. Netfilter reads the ports, and then drops it.
     Difference {
         name: "short quotes",
-        holds: |case| case.traits.quotes && case.traits.quoted < 8 && !case.ours_less && case.port == HOST,
+        holds: |case| {
+            let short = case.traits.quotes && case.traits.quoted < 8;
+            short && !case.ours_less && (case.port == HOST || case.within_network())
+        },
     },
     // N5: checksums are mended and not verified, so that the receiver judges them.
     Difference {
@@ -65,15 +78,16 @@ pub const DIFFERENCES: &[Difference] = &[
         holds: |case| {
             let options = matches!(case.traits.decoration.options, Some(("loose source route", _)));
             let headers = matches!(case.traits.decoration.extensions, Some(("routing type 0" | "seven headers", _)));
-            // From outside, and on loopback, what is not read is the host's own.
-            let passed = case.from >= LAN && case.port >= LAN;
-            (options || headers) && (case.ours_less || passed)
+            (options || headers) && (case.ours_less || case.is_left_to_the_host())
         },
     },
     // N11: dropped wherever our programs look, among siblings and to the host too, where Linux lets the receiver find out.
     Difference {
         name: "lying lengths",
-        holds: |case| case.ours_less && case.traits.damage.is_some() && lies(case.sent),
+        holds: |case| {
+            let damaged = case.traits.damage.is_some() && lies(case.sent);
+            damaged && (case.ours_less || case.is_left_to_the_host())
+        },
     },
     // N11: what is within IPv4's options and IPv6's extension headers is for the destination to read; Linux drops on the way
     // what it finds wrong there, and says so.
@@ -98,6 +112,15 @@ pub const DIFFERENCES: &[Difference] = &[
         name: "group frames",
         holds: |case| case.from == LAN && case.sent[0] & 1 != 0 && !case.ours_less && case.port >= LAN,
     },
+    // The host's addresses are those that it has. A router answers to the subnet's anycast address too (RFC 4291 section
+    // 2.6.1), which nobody uses.
+    Difference {
+        name: "anycast",
+        holds: |case| {
+            let host = |ip: Located| matches!(ip.destination, IpAddr::V6(v6) if v6.segments()[4..] == [0; 4]);
+            case.ours_less && case.port == HOST && case.original().is_some_and(host)
+        },
+    },
     // Of a flow, the addresses and ports say whose a packet is; the MAC address it was sent to does not matter any more.
     Difference {
         name: "flow by tuple",
@@ -109,8 +132,9 @@ pub const DIFFERENCES: &[Difference] = &[
         holds: |case| {
             let original = case.original();
             let source = original.and_then(|ip| word(case.sent, ip.transport));
-            // UDP's mappings are independent of the target (N2), so that any other may have it.
-            let shared = original.is_some_and(|ip| ip.protocol == UDP);
+            // UDP's mappings are independent of the target (N2), so that any other may have it; of echo it is the
+            // identifier, and there are few targets.
+            let shared = original.is_some_and(|ip| matches!(ip.protocol, UDP | ICMP | ICMPV6));
             let taken = shared || case.traits.renamed.is_some() || source.is_some_and(is_published);
             case.port == LAN && case.traits.damage.is_some() && taken
         },

@@ -9,7 +9,7 @@ mod pending;
 use crate::canonical::Canonical;
 use crate::grammar::{Step, Traits};
 use crate::locate::{Located, locate};
-use crate::twins::{MEMBERS, OURS};
+use crate::twins::{LAN, MEMBERS, OURS};
 
 /// A frame that arrived in one world more often than in the other.
 pub struct Missing<'a> {
@@ -79,6 +79,12 @@ impl Case<'_> {
     /// The headers of what was sent.
     fn original(&self) -> Option<Located> {
         locate(self.sent)
+    }
+
+    /// Whether it came from outside or by loopback, and went to the host or was answered by it: what our programs cannot
+    /// read there is none of ours, and passes.
+    fn is_left_to_the_host(&self) -> bool {
+        !self.ours_less && self.from >= LAN && self.port >= LAN
     }
 
     /// Whether the packet had no hop left.

@@ -1,7 +1,8 @@
 //! Behaviours that are not there yet. Each goes with the work that brings it.
 
 use super::Difference;
-use crate::twins::LAN;
+use crate::locate::ETHERNET;
+use crate::twins::HOST;
 
 pub const DIFFERENCES: &[Difference] = &[
     // N6: dropped where packets are translated; passed one by one, whole or not, among siblings.
@@ -12,8 +13,9 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "path mtu",
         holds: |case| {
-            let is_large = case.sent.len() > 1_280;
-            is_large && (case.ours_less && case.is_icmp([3, 2]) || !case.ours_less && case.port == LAN)
+            let is_large = case.sent.len() > 1_280 + ETHERNET;
+            // What the host itself does not send, having learnt, is no concern of the datapath's.
+            is_large && (!case.ours_less || case.is_icmp([3, 2]) || case.from == HOST)
         },
     },
     // N3: flags are not judged by the connection's state, and a reset does not end it at once (RFC 7857 section 2.2).
