@@ -3,11 +3,14 @@
 use crate::exchange::Exchange;
 use crate::fixture;
 use crate::grammar::{Grammar, Step};
+use crate::minimise::Minimiser;
 use crate::report::Report;
 use crate::twins::Twins;
 
-/// So many unexplained differences are enough.
-const ENOUGH: usize = 100;
+/// So many unexplained differences are enough of one pair of worlds.
+const ENOUGH: usize = 20;
+/// So many of them are minimised: that takes minutes.
+const MINIMISED: usize = 3;
 
 /// The judge of one pair of worlds.
 pub struct Judge {
@@ -15,15 +18,16 @@ pub struct Judge {
     twins: Twins,
     grammar: Grammar,
     report: Report,
-    /// All that was sent so far.
-    sent: Vec<Vec<Step>>,
+    sent: Vec<Step>,
+    /// Packets about which the worlds disagreed, and what is to be said about it.
+    failed: Vec<(u32, String)>,
 }
 
 impl Judge {
     pub fn new(seed: u64) -> Self {
         let twins = Twins::start();
         let grammar = Grammar::new(seed, &twins.plan);
-        Self { seed, twins, grammar, report: Report::default(), sent: Vec::new() }
+        Self { seed, twins, grammar, report: Report::default(), sent: Vec::new(), failed: Vec::new() }
     }
 
     /// Sends about so many packets.
@@ -31,20 +35,45 @@ impl Judge {
         while self.report.packets < packets && self.report.failures < ENOUGH {
             let steps = self.grammar.batch();
             self.judge(&steps);
-            self.sent.push(steps);
+            self.sent.extend(steps);
         }
-        self.report
+        let Self { seed, twins, report, sent, failed, .. } = self;
+        drop(twins);
+        for (position, (number, about)) in failed.iter().enumerate() {
+            println!("seed {seed}: {about}");
+            let minimised =
+                Some(*number).filter(|_| position < MINIMISED).map(|number| Minimiser::of(number).shortest(&sent));
+            let (how, steps) = match minimised {
+                Some(Some(steps)) => ("the shortest history", steps),
+                Some(None) => ("the packets of its flow, which alone make no difference", of_flow(&sent, *number)),
+                None => ("the packets of its flow", of_flow(&sent, *number)),
+            };
+            match fixture::save(seed, *number, &format!("Seed {seed}. {about}"), &steps) {
+                Ok(path) => println!("{how}, {} packets: {}\n", steps.len(), path.display()),
+                Err(error) => println!("{error:#}"),
+            }
+        }
+        report
     }
 
     fn judge(&mut self, steps: &[Step]) {
         let exchange = Exchange::of(&self.twins.worlds, steps);
-        for (number, (missing, seen)) in exchange.unexplained().enumerate() {
+        for (missing, seen) in exchange.unexplained() {
+            let number = missing.step.map_or(0, |step| step.number);
             let history = seen.flow.and_then(|flow| self.grammar.flow(flow)).map_or(&[][..], |flow| &flow.history);
-            fixture::save(self.seed, self.report.failures + number + 1, &missing, seen, &exchange, history);
+            self.failed.push((number, fixture::told(&missing, seen, &exchange) + &history.join("\n")));
         }
+        self.failed.dedup_by_key(|(number, _)| *number);
         self.report.count(&exchange);
         let arrivals = exchange.arrivals().filter(|(.., step)| step.traits.damage.is_none());
         arrivals.for_each(|(world, arrival, step)| self.grammar.saw(step.flow, world, arrival.port, &arrival.frame));
         exchange.differences().filter_map(|(missing, ..)| missing.step).for_each(|step| self.grammar.end(step.flow));
     }
+}
+
+/// The packets of a packet's flow, until it.
+fn of_flow(sent: &[Step], number: u32) -> Vec<(Step, bool)> {
+    let flow = sent.iter().find(|step| step.number == number).map(|step| step.flow);
+    let steps = sent.iter().filter(|step| Some(step.flow) == flow && step.number <= number);
+    steps.map(|step| (step.clone(), false)).collect()
 }

@@ -11,14 +11,17 @@ mod fixture;
 mod grammar;
 mod judge;
 mod locate;
+mod minimise;
 mod reassembly;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
 mod twins;
 
+use exchange::Exchange;
 use judge::Judge;
 use report::Report;
+use twins::Twins;
 
 /// Packets of a run that asks for no number: enough for each kind of flow, few enough for the suite.
 const FEW: usize = 6_000;
@@ -50,6 +53,22 @@ fn both_worlds_agree() {
     assert!(total.failures == 0, "{} unexplained differences; first seed {first}", total.failures);
     let silent = total.silent();
     assert!(silent.is_empty(), "too little arrives for the comparison to mean anything: {silent:?}");
+}
+
+/// What was found and mended stays so: about these packets the worlds agree, without exceptions.
+#[test]
+fn what_was_mended_stays_so() {
+    let fixtures = fixture::mended().expect("the fixtures can be read");
+    let twins = Twins::start();
+    let mut complaints = Vec::new();
+    for (name, steps) in &fixtures {
+        for (step, arrives) in steps {
+            let exchange = Exchange::of(&twins.worlds, std::slice::from_ref(step));
+            let of_step = fixture::complaints(&exchange, *arrives);
+            complaints.extend(of_step.into_iter().map(|complaint| format!("{name}: {complaint}")));
+        }
+    }
+    assert!(!fixtures.is_empty() && complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
 /// A seed stands for its packets: without that, no failure could be repeated.

@@ -88,11 +88,6 @@ impl Order {
         }
     }
 
-    /// Whether a host can put the packet together.
-    pub fn is_whole(self) -> bool {
-        !matches!(self, Self::Incomplete | Self::Overlapping)
-    }
-
     /// Arranges fragments that came out in the right order.
     pub fn of(self, mut fragments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         match self {

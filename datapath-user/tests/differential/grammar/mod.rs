@@ -71,6 +71,21 @@ pub struct Renamed {
 }
 
 impl Traits {
+    /// Of a packet of a fixture: nothing is known of it, but that it may leave no trace.
+    pub fn saved() -> Self {
+        Self {
+            kind: Kind::Single,
+            what: "saved",
+            damage: Some("unknown"),
+            decoration: Decoration::plain(),
+            quotes: false,
+            quoted: 0,
+            renamed: None,
+            disturbed: false,
+            reset: false,
+        }
+    }
+
     /// Whether it asks for a neighbour's MAC address.
     pub fn asks_neighbour(&self) -> bool {
         self.what.starts_with("arp ") || self.what.starts_with("solicitation ")
