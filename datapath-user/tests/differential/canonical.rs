@@ -1,7 +1,7 @@
 //! What arrived, without what may differ between two right hosts: ports allocated where two flows collide, the host's own
 //! IP identifications, padding, the forms of a right checksum, and IPv4's record route, which the datapath does not fill in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
@@ -60,12 +60,15 @@ impl<'a> Context<'a> {
         }
         let located = locate(&arrival.frame)?;
         let error = is_error(&arrival.frame, &located);
-        let mut suspects = self.suspects.iter().filter(|(sent, step)| {
+        let suspects = self.suspects.iter().filter(|(sent, step)| {
             let same = sent.source == located.source || sent.destination == located.destination;
             same && (arrival.port == HOST || error || step.traits.damage.is_some())
         });
-        let likely = suspects.clone().find(|(_, step)| step.traits.quotes == error);
-        likely.or_else(|| suspects.next()).map(|(_, step)| step.flow)
+        let likeness = |step: &Step| {
+            let body = arrival.frame.get(located.transport..).unwrap_or(&[]);
+            (in_common(body, &step.frames[0][0]), step.traits.quotes == error)
+        };
+        suspects.max_by_key(|(_, step)| likeness(step)).map(|(_, step)| step.flow)
     }
 
     /// By the tag, by the identification or flow label, by TCP's numbers, or by what an ICMP error quotes. Where they do
@@ -259,6 +262,12 @@ fn is_about_links(arrival: &Arrival) -> bool {
         Some(ip) => ip.protocol == 2,
         None => word(frame, 12) == Some(ethertype::ARP),
     }
+}
+
+/// How much of this is also in that, in pieces of eight bytes at any place.
+fn in_common(this: &[u8], that: &[u8]) -> usize {
+    let pieces: HashSet<_> = that.windows(8).collect();
+    this.windows(8).filter(|piece| pieces.contains(piece)).count()
 }
 
 /// Whether a neighbour's answer is about the address that the question is about (RFC 826, RFC 4861 sections 4.3 and 4.4).

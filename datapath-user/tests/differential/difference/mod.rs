@@ -50,6 +50,11 @@ impl Difference {
         lasting::DIFFERENCES.iter().chain(pending::DIFFERENCES)
     }
 
+    /// Whether it is to go. The state of a flow may then differ too; what is meant leaves none behind.
+    pub fn is_pending(&self) -> bool {
+        pending::DIFFERENCES.iter().any(|pending| pending.name == self.name)
+    }
+
     /// The documented difference that this is.
     pub fn explain(missing: &Missing<'_>) -> Option<&'static Self> {
         let step = missing.step?;
