@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
 use crate::grammar::{SEQUENCE_SHIFT, Step, identification, read_tag};
-use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, locate, long, put, word};
+use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, lies, locate, long, put, word};
 use crate::twins::{Arrival, HOST, MEMBERS};
 
 /// A frame that two worlds must agree on.
@@ -66,7 +66,8 @@ impl<'a> Context<'a> {
         });
         let likeness = |step: &Step| {
             let body = arrival.frame.get(located.transport..).unwrap_or(&[]);
-            (in_common(body, &step.frames[0][0]), step.traits.quotes == error)
+            let sent = &step.frames[0][0];
+            (in_common(body, sent), step.traits.quotes == error, lies(sent))
         };
         suspects.max_by_key(|(_, step)| likeness(step)).map(|(_, step)| step.flow)
     }
@@ -86,10 +87,11 @@ impl<'a> Context<'a> {
     }
 
     fn identified(&self, frame: &[u8], located: &Located) -> Option<u32> {
-        let step = self.steps.get(&identification_of(frame, located))?;
+        let step = *self.steps.get(&identification_of(frame, located))?;
         // The host numbers its own messages as it likes.
         let is_icmp = matches!(located.protocol, ICMP | ICMPV6);
-        (!is_icmp || step.traits.quotes || step.traits.what == "echo").then_some(step.flow)
+        let numbers = !is_icmp || step.traits.quotes || step.traits.what == "echo";
+        (numbers && has_address_of(located, step)).then_some(step.flow)
     }
 
     fn quoted(&self, frame: &[u8], located: &Located) -> Option<u32> {
@@ -262,6 +264,14 @@ fn is_about_links(arrival: &Arrival) -> bool {
         Some(ip) => ip.protocol == 2,
         None => word(frame, 12) == Some(ethertype::ARP),
     }
+}
+
+/// Whether an arrival has an address of a packet, which may be another's with a damaged identification otherwise. The
+/// host's own may be translated at both ends.
+fn has_address_of(arrived: &Located, step: &Step) -> bool {
+    let known = |sent: Located| [sent.source, sent.destination];
+    let mut sent = step.frames.iter().filter_map(|frames| locate(&frames[0])).flat_map(known);
+    step.port == HOST || sent.any(|address| [arrived.source, arrived.destination].contains(&address))
 }
 
 /// How much of this is also in that, in pieces of eight bytes at any place.

@@ -34,6 +34,7 @@ pub fn told(missing: &Missing<'_>, seen: &Seen, exchange: &Exchange<'_>) -> Stri
         )
     };
     let mut text = format!("more often delivered by {by}, {}", arrival(missing.frame, seen.counts));
+    let _ = writeln!(text, "{}", hex(&missing.frame.frame));
     let Some(step) = missing.step else { return text + "caused by an unknown packet\n" };
     let _ = writeln!(text, "caused by packet {} from {}: {:?}", step.number, port_name(step.port), step.traits);
     for (frame, other) in
@@ -67,8 +68,7 @@ fn text(about: &str, steps: &[(Step, bool)]) -> String {
             if ours == oracle { &[("frame", ours)] } else { &[(WORLDS[OURS], ours), (WORLDS[ORACLE], oracle)] };
         for (world, frames) in worlds {
             for frame in *frames {
-                let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-                let _ = writeln!(text, "  {world} {hex}");
+                let _ = writeln!(text, "  {world} {}", hex(frame));
             }
         }
     }
@@ -97,6 +97,10 @@ fn read(path: &Path) -> Result<Vec<(Step, bool)>> {
         }
     }
     Ok(steps)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {

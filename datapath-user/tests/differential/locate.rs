@@ -20,6 +20,8 @@ pub struct Located {
     pub destination: IpAddr,
     pub protocol: u8,
     pub fragment: bool,
+    /// Whether it has an IPv6 fragment header, be it of a fragment or not (RFC 6946).
+    pub fragment_header: bool,
     /// Where the transport header begins.
     pub transport: usize,
     /// Where the packet ends, by its own length field; never beyond the frame.
@@ -36,14 +38,25 @@ pub fn locate(frame: &[u8]) -> Option<Located> {
             let fragment = word(frame, 20)? & 0x3fff != 0;
             let (source, destination) = (octets(26)?, octets(30)?);
             let transport = ETHERNET + header.max(20);
-            Some(Located { v4: true, source, destination, protocol: frame[23], fragment, transport, end })
+            Some(Located {
+                v4: true,
+                source,
+                destination,
+                protocol: frame[23],
+                fragment,
+                fragment_header: false,
+                transport,
+                end,
+            })
         }
         ethertype::IPV6 => {
             let octets = |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(at..at + 16)?).ok()?).into());
             let (source, destination) = (octets(22)?, octets(38)?);
             let end = (ETHERNET + 40 + usize::from(word(frame, 18)?)).min(frame.len());
             let (mut protocol, mut transport, mut fragment) = (frame[20], ETHERNET + 40, false);
+            let mut fragment_header = false;
             while let (0 | 43 | 44 | 51 | 60, Some(&[next, length])) = (protocol, frame.get(transport..transport + 2)) {
+                fragment_header |= protocol == 44;
                 fragment |= protocol == 44 && word(frame, transport + 2).is_some_and(|field| field & 0xfff9 != 0);
                 transport += match protocol {
                     44 => 8,
@@ -52,7 +65,7 @@ pub fn locate(frame: &[u8]) -> Option<Located> {
                 };
                 protocol = next;
             }
-            Some(Located { v4: false, source, destination, protocol, fragment, transport, end })
+            Some(Located { v4: false, source, destination, protocol, fragment, fragment_header, transport, end })
         }
         _ => None,
     }

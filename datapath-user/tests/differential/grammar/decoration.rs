@@ -21,10 +21,11 @@ const OPTIONS: [(&str, &[u8]); 6] = [
 const PADDING: [u8; 7] = [0, 1, 4, 0, 0, 0, 0];
 
 /// IPv6 extension headers by name (RFC 8200 section 4).
-const EXTENSIONS: [(&str, &[(u8, &[u8])]); 6] = [
+const EXTENSIONS: [(&str, &[(u8, &[u8])]); 7] = [
     ("hop-by-hop options", &[(0, &PADDING)]),
     ("destination options", &[(60, &PADDING)]),
     ("both options", &[(0, &PADDING), (60, &PADDING)]),
+    ("atomic fragment", &[(44, &[0, 0, 0, 0, 0, 0, 7])]),
     ("routing type 0", &[(43, &[0, 0, 0, 0, 0, 0, 0])]),
     ("routing type 253", &[(43, &[0, 253, 0, 0, 0, 0, 0])]),
     (
@@ -154,7 +155,7 @@ impl Decoration {
     /// Whether a router, or a host, may refuse it.
     pub fn may_be_lost(&self) -> bool {
         let refused = matches!(self.options, Some(("loose source route", _)))
-            || matches!(self.extensions, Some(("routing type 0" | "seven headers", _)));
+            || matches!(self.extensions, Some(("atomic fragment" | "routing type 0" | "seven headers", _)));
         refused || self.ttl == 1 || self.fragments.is_some()
     }
 
