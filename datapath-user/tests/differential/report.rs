@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::exchange::Exchange;
 use crate::grammar::Kind;
-use crate::twins::{ORACLE, OURS};
+use crate::twins::{HOST, LAN, ORACLE, OURS};
 
 /// Packets of a class: sent, and those of which something arrived somewhere, in each world.
 #[derive(Clone, Copy, Default)]
@@ -20,7 +20,8 @@ pub struct Report {
     pub packets: usize,
     pub failures: usize,
     classes: BTreeMap<(Kind, &'static str), Count>,
-    differences: BTreeMap<&'static str, usize>,
+    /// Documented differences: name, who delivered more, and where.
+    differences: BTreeMap<(&'static str, &'static str, &'static str), usize>,
 }
 
 /// Classes that must get through, for silence on both sides proves nothing: so many percent of their packets.
@@ -44,11 +45,18 @@ impl Report {
                 count.arrived[world] += usize::from(arrived[world]);
             }
         }
-        for (.., difference) in exchange.differences() {
-            match difference {
-                Some(difference) => *self.differences.entry(difference.name).or_default() += 1,
-                None => self.failures += 1,
-            }
+        for (missing, _, difference) in exchange.differences() {
+            let Some(difference) = difference else {
+                self.failures += 1;
+                continue;
+            };
+            let by = if missing.world == OURS { "the oracle" } else { "the datapath" };
+            let at = match missing.frame.port {
+                LAN => "the LAN",
+                HOST => "the host",
+                _ => "endpoints",
+            };
+            *self.differences.entry((difference.name, by, at)).or_default() += 1;
         }
     }
 
@@ -89,8 +97,8 @@ impl fmt::Display for Report {
         for ((kind, what), Count { sent, arrived: [ours, oracle] }) in &self.classes {
             writeln!(f, "{sent:>7} {ours:>10} {oracle:>10}  {kind:?}, {what}")?;
         }
-        for (difference, count) in &self.differences {
-            writeln!(f, "{count:>7} allowed: {difference}")?;
+        for ((name, by, at), count) in &self.differences {
+            writeln!(f, "{count:>7} allowed: {name}, delivered by {by} to {at}")?;
         }
         Ok(())
     }

@@ -224,14 +224,17 @@ fn from_outside([host, lan]: [Mac; 2], family: usize, pick: usize) -> (usize, &'
     (LAN, what, vec![frame])
 }
 
-/// From the LAN, to a published port or an endpoint, with a source that cannot come from there (S2).
+/// From the LAN, to a published port or an endpoint, with a source that cannot come from there (S2), or to loopback (P6).
 fn martian([host, lan]: [Mac; 2], family: usize, pick: usize) -> Vec<u8> {
     let sources = [
-        ["10.20.1.10", "10.20.1.1", Lan::HOST[0], "127.0.0.1", "224.0.0.1", "10.20.2.77"],
-        ["fd20:1::10", "fd20:1::1", Lan::HOST[1], "::1", "ff02::1", "fd20:2::77"],
+        ["10.20.1.10", "10.20.1.1", Lan::HOST[0], "127.0.0.1", "224.0.0.1", "10.20.2.77", Lan::MACHINE[0]],
+        ["fd20:1::10", "fd20:1::1", Lan::HOST[1], "::1", "ff02::1", "fd20:2::77", Lan::MACHINE[1]],
     ];
     let targets = [["10.20.1.11", Lan::HOST[0]], ["fd20:1::11", Lan::HOST[1]]];
-    let (source, target) =
-        (address(sources[family][pick % 6]), address(targets[family][usize::from(pick / 6 % 4 != 0)]));
-    Ethernet::new(lan, host).ip(source, target).udp(1000, if pick / 24 % 2 == 0 { 8080 } else { 9999 }, &blank_tag())
+    let (source, mut target) = (sources[family][pick % 7], targets[family][usize::from(pick / 7 % 4 != 0)]);
+    if source == Lan::MACHINE[family] {
+        target = ["127.0.0.1", "::1"][family];
+    }
+    let port = [8080, 8086, 9999][pick / 28 % 3];
+    Ethernet::new(lan, host).ip(address(source), address(target)).udp(1000, port, &blank_tag())
 }
