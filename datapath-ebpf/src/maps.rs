@@ -13,11 +13,12 @@ use aya_ebpf::{
 };
 use datapath_common::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, EndpointUsage, Event, Flow, FlowIndex, FlowKey, MacKey, Metric,
-        Network, Program, Publication, PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow, FlowIndex, FlowKey,
+        FragmentSet, MacKey, Metric, Network, Program, Publication, PublishedKey, Settings, Subnet, UdpMapped,
+        UdpMapping, Uplink,
     },
     logic::parse::Parsed,
-    path::{FlowSlot, Inserted, LoopBody, Scratch, Step, Tables, UsageSlot},
+    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, Scratch, Step, Tables, UsageSlot},
 };
 
 use crate::log;
@@ -68,6 +69,8 @@ static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(FLOW_CAPACI
 #[map]
 static UDP_MAPPED: LruHashMap<PublishedKey, UdpMapped> = LruHashMap::pinned(FLOW_CAPACITY / 4, 0);
 #[map]
+static FRAGMENTS: Array<FragmentSet> = Array::pinned(FRAGMENT_SETS, 0);
+#[map]
 static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
 #[map]
 static METRICS: PerCpuArray<u64> = PerCpuArray::pinned(Metric::ALL.len() as u32, 0);
@@ -94,9 +97,9 @@ impl Maps {
     pub fn scratch<'a>(program: Program) -> Option<&'a mut Scratch> {
         // SAFETY: the value is this CPU's and this program's, and tc programs do not interrupt each other.
         let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(program as u32)? };
-        const { assert!(size_of::<Parsed>() == 48) };
+        const { assert!(size_of::<Parsed>() == 56) };
         let words: *mut u64 = (&raw mut scratch.parsed).cast();
-        // SAFETY: six words inside `parsed`, for which all zeroes is `Parsed::EMPTY`. Volatile, as the compiler would
+        // SAFETY: seven words inside `parsed`, for which all zeroes is `Parsed::EMPTY`. Volatile, as the compiler would
         // call a memset that goes byte by byte.
         unsafe {
             ptr::write_volatile(words, 0);
@@ -105,6 +108,7 @@ impl Maps {
             ptr::write_volatile(words.add(3), 0);
             ptr::write_volatile(words.add(4), 0);
             ptr::write_volatile(words.add(5), 0);
+            ptr::write_volatile(words.add(6), 0);
         }
         Some(scratch)
     }
@@ -335,6 +339,12 @@ impl Tables for Maps {
     fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>) {
         // SAFETY: the callback has the signature that bpf_loop calls, and the state lives as long as the loop.
         unsafe { helpers::bpf_loop(times, body as *mut c_void, ptr::from_mut(state).cast(), 0) };
+    }
+
+    #[inline(always)]
+    fn fragment_set(&self, number: u32) -> Option<FragmentSetSlot> {
+        // SAFETY: a value of the map.
+        FRAGMENTS.get_ptr_mut(number).map(|set| unsafe { FragmentSetSlot::new(set) })
     }
 
     #[inline(always)]

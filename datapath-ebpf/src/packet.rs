@@ -6,13 +6,13 @@ use core::mem::{size_of, transmute};
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_FIB_LKUP_RET_NO_NEIGH,
-        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SRC, bpf_fib_lookup, bpf_sock_tuple,
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SRC, bpf_fib_lookup, bpf_sock_tuple,
     },
     helpers,
 };
 use datapath_common::{
-    abi::{Address, DropReason, FlowKey, Mutant, Settings},
+    abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, Mutant, Settings},
     logic::{
         headers::{ETHERNET, Headers, ROOM},
         parse::protocol,
@@ -211,6 +211,45 @@ impl Packet for Skb {
             self.missing = 0;
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn save(&self, room: &mut [u8; FRAGMENT_ROOM]) -> u32 {
+        let link_header = ETHERNET - self.missing;
+        let length = self.length() - link_header;
+        if length > FRAGMENT_ROOM as u32 {
+            return 0;
+        }
+        let length = clamped::<1, { FRAGMENT_ROOM as u32 }>(length);
+        // SAFETY: `length` bytes fit.
+        let failed =
+            unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), link_header, room.as_mut_ptr().cast(), length) };
+        if failed == 0 { length } else { 0 }
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, saved: &[u8; FRAGMENT_ROOM], length: u32) -> Result<(), DropReason> {
+        let link_header = ETHERNET - self.missing;
+        self.resize(link_header + length)?;
+        let length = clamped::<1, { FRAGMENT_ROOM as u32 }>(length);
+        // SAFETY: `length` bytes were saved. A sum that the device has made of the packet begins where they do.
+        let failed = unsafe {
+            helpers::bpf_skb_store_bytes(
+                self.skb,
+                link_header,
+                saved.as_ptr().cast(),
+                length,
+                BPF_F_RECOMPUTE_CSUM as u64,
+            )
+        };
+        if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn come_in_again(&mut self) {
+        let ifindex = self.ifindex();
+        // SAFETY: the helper checks its arguments. A copy that finds no memory is a lost packet.
+        unsafe { helpers::bpf_clone_redirect(self.skb, ifindex, BPF_F_INGRESS as u64) };
     }
 
     #[inline(always)]

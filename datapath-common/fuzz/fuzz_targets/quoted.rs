@@ -92,7 +92,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     assert!(frame.read_headers(ETHERNET, &mut scratch.headers));
     parse(&frame, &scratch.headers, &mut scratch.parsed).expect("the error is a packet");
     assert!(is_error(&scratch.parsed));
-    let Scratch { headers, parsed, quoted } = &mut scratch;
+    let Scratch { headers, parsed, quoted, .. } = &mut scratch;
     if parse_quoted(&frame, headers, parsed, quoted).is_none() {
         return Corpus::Keep;
     }

@@ -132,8 +132,8 @@ drop_reasons! {
         "A TCP segment that belongs to no connection and does not begin one.",
         "Nothing: the connection has ended or was idle for too long.";
     Fragment = 31, "fragment",
-        "A fragment of a packet that needs translation.",
-        "Send smaller datagrams, or lower the MTU of the container.";
+        "A fragment whose first one was dropped or has not come, with no room to hold it until then.",
+        "Look for what drops first fragments, or send smaller datagrams.";
     IcmpUnmatched = 32, "icmp_unmatched",
         "An ICMP error about no packet of a flow, an answer to no query, or another message that cannot be translated.",
         "Nothing: the flow has ended, or somebody makes it up.";
@@ -164,11 +164,14 @@ drop_reasons! {
     Contended = 41, "contended",
         "Two processors began the same flow at once, and this packet lost.",
         "Nothing: the sender repeats it.";
+    FragmentOverlap = 42, "fragment_overlap",
+        "A fragment that repeats or overlaps another one of its datagram, or one behind its end.",
+        "Look at the sender: fragments are made to overlap in order to hide something (RFC 5722).";
 }
 
 impl DropReason {
     /// Entries of the per-reason counters: one more than the highest number.
-    pub const COUNT: u32 = 42;
+    pub const COUNT: u32 = 43;
 }
 
 #[cfg(test)]

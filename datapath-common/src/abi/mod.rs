@@ -9,6 +9,7 @@ mod drop_reason;
 mod endpoint;
 mod event;
 mod flow;
+mod fragment;
 mod mutant;
 mod network;
 mod publication;
@@ -19,13 +20,17 @@ pub use drop_reason::DropReason;
 pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey};
 pub use event::{Event, Program};
 pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
+pub use fragment::{
+    Datagram, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS, FRAGMENTS_HELD,
+    FragmentKey, FragmentSearch, FragmentSet, HeldFragment, Piece, datagram,
+};
 pub use mutant::Mutant;
 pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
 pub use publication::{Publication, PublishedKey};
 pub use settings::{Metric, Settings, program_log};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the maps, as the programs define and the pin directory shows them.
 pub mod map {
@@ -70,6 +75,8 @@ pub mod map {
     pub const UDP_MAPPING: &str = "UDP_MAPPING";
     /// LRU hash: external side of a UDP mapping → who has it.
     pub const UDP_MAPPED: &str = "UDP_MAPPED";
+    /// Array: [`super::FragmentSet`], the datagrams of senders whose address has the same hash. Written by the programs.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// Per-CPU array: drop reason → `u64` packets.
     pub const DROPS: &str = "DROPS";
     /// Per-CPU array: [`super::Metric`] → `u64`.
@@ -104,6 +111,7 @@ mod pod {
         super::Flow,
         super::FlowIndex,
         super::FlowKey,
+        super::FragmentSet,
         super::UdpMapped,
         super::UdpMapping,
         super::Network,
@@ -135,6 +143,9 @@ mod tests {
             ("FlowKey", size_of::<super::FlowKey>(), align_of::<super::FlowKey>(), 40),
             ("FlowIndex", size_of::<super::FlowIndex>(), 8, 8),
             ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 176),
+            ("FragmentKey", size_of::<super::FragmentKey>(), align_of::<super::FragmentKey>(), 40),
+            ("Datagram", size_of::<super::Datagram>(), align_of::<super::Datagram>(), 200),
+            ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 276672),
             ("UdpMapping", size_of::<super::UdpMapping>(), align_of::<super::UdpMapping>(), 40),
             ("UdpMapped", size_of::<super::UdpMapped>(), align_of::<super::UdpMapped>(), 32),
             ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 88),

@@ -54,15 +54,21 @@ pub enum Mutant {
     UnmarkedDelivered = 24,
     /// ICMP errors keep the packet they quote as it is (N5).
     QuotedUntranslated = 25,
+    /// Fragments that come before the first one are dropped (N6).
+    FragmentsNotHeld = 26,
+    /// Fragments that overlap pass (N6).
+    OverlapsPassed = 27,
+    /// Fragments keep the identification that their sender gave them (N6).
+    IdentificationKept = 28,
     /// A masqueraded flow leaves from the port it goes to (N1).
-    PortsSwapped = 26,
+    PortsSwapped = 60,
     /// Segments of unknown connections leave (N3).
-    UnknownPassed = 27,
+    UnknownPassed = 61,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -88,6 +94,9 @@ impl Mutant {
         Self::MappingPerDestination,
         Self::UnmarkedDelivered,
         Self::QuotedUntranslated,
+        Self::FragmentsNotHeld,
+        Self::OverlapsPassed,
+        Self::IdentificationKept,
         Self::PortsSwapped,
         Self::UnknownPassed,
     ];

@@ -84,14 +84,17 @@ pub enum Metric {
     EventsLost = 2,
     /// Flows ended because the host itself used their tuple.
     FlowsYielded = 3,
+    /// Datagrams of which fragments were held whose first one never came, or sets of them.
+    DatagramsForgotten = 4,
 }
 
 impl Metric {
     /// Every metric, with its name as `/metrics` and `status` show it.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowsReclaimed, "flows_reclaimed"),
         (Self::EventsLost, "events_lost"),
         (Self::FlowsYielded, "flows_yielded"),
+        (Self::DatagramsForgotten, "datagrams_forgotten"),
     ];
 }

@@ -16,6 +16,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// The fragment header of IPv6.
+    pub const FRAGMENT: u8 = 44;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
     /// SCTP.
@@ -112,6 +114,12 @@ pub struct Parsed {
     pub transport: Transport,
     /// Fragment or not.
     pub fragment: Fragment,
+    /// Where the fragment header of IPv6 begins, counted from the Ethernet header.
+    pub fragment_header: u16,
+    /// Zero.
+    pub padding: u16,
+    /// The identification that a fragment leaves with, wire order.
+    pub identification: u32,
 }
 
 impl Parsed {
@@ -132,6 +140,9 @@ impl Parsed {
         ttl: 0,
         transport: Transport::Other,
         fragment: Fragment::Whole,
+        fragment_header: 0,
+        padding: 0,
+        identification: 0,
     };
 }
 
@@ -354,14 +365,13 @@ fn refuse_source_route<P: Packet>(packet: &P, header_length: u16) -> Result<(), 
 pub(super) fn follow_extension_headers<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
     const AUTHENTICATION: u8 = 51;
     const DESTINATION_OPTIONS: u8 = 60;
 
     let mut followed = 0;
     while followed < EXTENSION_HEADERS {
         let kind = parsed.key.protocol;
-        if !matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS) {
+        if !matches!(kind, HOP_BY_HOP | ROUTING | protocol::FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS) {
             return Ok(());
         }
         let [next, length, third, fourth] = packet.load(parsed.transport_offset as u32).ok_or(DropReason::Malformed)?;
@@ -369,9 +379,14 @@ pub(super) fn follow_extension_headers<P: Packet>(packet: &P, parsed: &mut Parse
         match kind {
             ROUTING if third == 0 => return Err(DropReason::SourceRouted),
             AUTHENTICATION => bytes = (length as u16 + 2) * 4,
-            FRAGMENT => {
+            protocol::FRAGMENT => {
                 bytes = 8;
                 let offset_and_more = u16::from_be_bytes([third, fourth]);
+                // One for a datagram (RFC 8200 section 4.1), or what is inside the outer one would hide from us.
+                if parsed.fragment != Fragment::Whole {
+                    return Err(DropReason::Malformed);
+                }
+                parsed.fragment_header = parsed.transport_offset;
                 if offset_and_more & 0xfff8 != 0 {
                     parsed.fragment = Fragment::Later;
                     parsed.key.protocol = next;

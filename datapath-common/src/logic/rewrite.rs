@@ -3,7 +3,7 @@
 use super::{
     checksum::{self, Sum},
     headers::{Headers, ethertype},
-    parse::{Parsed, TRANSPORT_V4, TRANSPORT_V6, Transport},
+    parse::{Fragment, Parsed, TRANSPORT_V4, TRANSPORT_V6, Transport},
 };
 use crate::{
     abi::{DropReason, FlowKey},
@@ -92,6 +92,10 @@ fn rewrite_v4<P: Packet>(
         headers.bytes[22] -= 1;
         difference = difference.subtract16(before).add16(headers.wire16(22));
     }
+    if parsed.fragment != Fragment::Whole {
+        difference = difference.subtract16(headers.wire16(18)).add16(parsed.identification as u16);
+        headers.put16(18, parsed.identification as u16);
+    }
     let header_checksum = checksum::updated(headers.wire16(24), difference);
     headers.put16(24, header_checksum);
     headers.put_ipv4(26, &answers.destination);
@@ -116,6 +120,9 @@ fn rewrite_v6<P: Packet>(
 ) -> Result<(), DropReason> {
     if routed {
         headers.bytes[21] -= 1;
+    }
+    if parsed.fragment != Fragment::Whole {
+        packet.store(parsed.fragment_header as u32 + 4, &parsed.identification.to_ne_bytes())?;
     }
     headers.put_ipv6(22, &answers.destination);
     headers.put_ipv6(38, &answers.source);

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use crate::{
-    abi::{DropReason, FlowKey, PublishedKey},
+    abi::{DropReason, FRAGMENT_ROOM, FlowKey, PublishedKey},
     logic::{
         checksum,
         headers::{ETHERNET, Headers, ROOM},
@@ -43,6 +43,8 @@ pub struct Frame {
     pub looped_back: bool,
     /// Copies made of it.
     pub copies: Vec<CopiedTo>,
+    /// What is to come in again, as the device had it.
+    pub again: Vec<Vec<u8>>,
     /// Whether it has no Ethernet header.
     pub bare: bool,
     /// What the host's routes say.
@@ -65,10 +67,15 @@ impl Frame {
             mark: 0,
             looped_back: false,
             copies: Vec::new(),
+            again: Vec::new(),
             bare: false,
             route: None,
             host_sockets: Vec::new(),
         }
+    }
+
+    fn link_header(&self) -> usize {
+        if self.bare { 0 } else { ETHERNET as usize }
     }
 
     fn at(&self, offset: u32) -> Option<usize> {
@@ -135,6 +142,25 @@ impl Packet for Frame {
             self.bare = false;
         }
         Ok(())
+    }
+
+    fn save(&self, room: &mut [u8; FRAGMENT_ROOM]) -> u32 {
+        let packet = &self.bytes[self.link_header()..];
+        let Some(room) = room.get_mut(..packet.len()) else {
+            return 0;
+        };
+        room.copy_from_slice(packet);
+        packet.len() as u32
+    }
+
+    fn replace(&mut self, saved: &[u8; FRAGMENT_ROOM], length: u32) -> Result<(), DropReason> {
+        self.bytes.truncate(self.link_header());
+        self.bytes.extend(saved.get(..length as usize).ok_or(DropReason::WriteFailed)?);
+        Ok(())
+    }
+
+    fn come_in_again(&mut self) {
+        self.again.push(self.bytes.clone());
     }
 
     fn copy_to_endpoint(&mut self, ifindex: u32) {

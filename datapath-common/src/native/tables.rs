@@ -1,6 +1,7 @@
 //! Tables in collections, with the kernel's semantics.
 
 use std::{
+    boxed::Box,
     cell::{Cell, RefCell},
     collections::HashMap,
     ptr,
@@ -9,10 +10,10 @@ use std::{
 
 use crate::{
     abi::{
-        Address, AddressKey, Endpoint, EndpointUsage, Flow, FlowIndex, FlowKey, MacKey, Metric, Network, Publication,
-        PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex, FlowKey, FragmentSet, MacKey,
+        Metric, Network, Publication, PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
     },
-    path::{FlowSlot, Inserted, LoopBody, Step, Tables, UsageSlot},
+    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, Step, Tables, UsageSlot},
 };
 
 /// What the daemon would have written.
@@ -79,8 +80,9 @@ pub struct NativeTables {
     pub keys: RefCell<HashMap<FlowKey, FlowIndex>>,
     /// `FLOWS`; never resized, so that slots stay where they are.
     flows: Vec<Cell<Flow>>,
-    usage: RefCell<HashMap<u32, std::boxed::Box<Cell<EndpointUsage>>>>,
+    usage: RefCell<HashMap<u32, Box<Cell<EndpointUsage>>>>,
     cursors: [Cell<u32>; 2],
+    fragments: RefCell<HashMap<u32, Box<Cell<FragmentSet>>>>,
     mappings: RefCell<HashMap<UdpMapping, u16>>,
     mapped: RefCell<HashMap<PublishedKey, UdpMapped>>,
     hits: RefCell<HashMap<u32, u64>>,
@@ -104,6 +106,7 @@ impl NativeTables {
             flows: (0..flows).map(|_| Cell::default()).collect(),
             usage: RefCell::default(),
             cursors: Default::default(),
+            fragments: RefCell::default(),
             mappings: RefCell::default(),
             mapped: RefCell::default(),
             hits: RefCell::default(),
@@ -289,6 +292,17 @@ impl Tables for NativeTables {
                 break;
             }
         }
+    }
+
+    fn fragment_set(&self, number: u32) -> Option<FragmentSetSlot> {
+        if number >= FRAGMENT_SETS {
+            return None;
+        }
+        let mut sets = self.fragments.borrow_mut();
+        // SAFETY: all zeroes is a set without datagrams.
+        let set = sets.entry(number).or_insert_with(|| unsafe { Box::new_zeroed().assume_init() });
+        // SAFETY: as in `usage`.
+        Some(unsafe { FragmentSetSlot::new(set.as_ptr()) })
     }
 
     fn udp_mapping(&self, key: &UdpMapping) -> Option<u16> {

@@ -12,7 +12,7 @@ use crate::{
     abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, claim, flow_flags, scope, tcp},
     logic::{
         headers::{ETHERNET, Headers},
-        parse::{Fragment, Parsed, Transport, protocol},
+        parse::{Parsed, Transport, protocol},
         rewrite::rewrite,
         tcp_state::{self, Direction, flag},
     },
@@ -55,18 +55,12 @@ fn find_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     sender: FlowEnd,
 ) -> Option<Outcome> {
-    if parsed.fragment == Fragment::Later {
-        return None;
-    }
     let Found { slot, direction } = find(tables, &parsed.key)?;
     let flow = slot.get();
     let now = tables.now();
     if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
         end(tables, slot);
         return None;
-    }
-    if parsed.fragment != Fragment::Whole {
-        return Some(Err(DropReason::Fragment));
     }
     Some(send(packet, tables, headers, parsed, &Step { slot, direction, now }).unwrap())
 }

@@ -1,14 +1,14 @@
 //! Everything a container sends.
 
 use super::{
-    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, masquerade, neighbour, port,
-    port::Port, route, switch,
+    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, fragments, masquerade, neighbour,
+    port, port::Port, route, switch,
 };
 use crate::{
     abi::{DropReason, FlowEnd, Mutant},
     logic::{
         headers::{ETHERNET, Headers, ethertype},
-        parse::{Parsed, Transport, icmp, parse},
+        parse::{Fragment, Parsed, Transport, icmp, parse},
     },
 };
 
@@ -46,8 +46,7 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
 /// Guards, and decides about everything that no flow could change.
 #[inline(never)]
 fn admit<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scratch: &mut Scratch) -> Packed {
-    let Scratch { headers, parsed, .. } = scratch;
-    Packed::of(admitted(packet, tables, port, headers, parsed))
+    Packed::of(admitted(packet, tables, port, scratch))
 }
 
 #[inline(always)]
@@ -55,9 +54,9 @@ fn admitted<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     port: &Port<'_>,
-    headers: &mut Headers,
-    parsed: &mut Parsed,
+    scratch: &mut Scratch,
 ) -> Result<Decision, DropReason> {
+    let Scratch { headers, parsed, .. } = scratch;
     if !packet.read_headers(ETHERNET, headers) {
         return Err(DropReason::Malformed);
     }
@@ -67,7 +66,7 @@ fn admitted<P: Packet, T: Tables>(
         ethertype::IPV4 | ethertype::IPV6 => {
             parse(packet, headers, parsed)?;
             parsed.key.scope = port.endpoint.network as u16;
-            ip(packet, tables, port, headers, parsed)
+            ip(packet, tables, port, scratch)
         }
         ethertype::ARP => arp::from_endpoint(packet, tables, port, headers).map(Decision::Verdict),
         _ => switch::other_protocol(packet, tables, port, headers).map(Decision::Verdict),
@@ -99,9 +98,9 @@ fn ip<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     port: &Port<'_>,
-    headers: &mut Headers,
-    parsed: &mut Parsed,
+    scratch: &mut Scratch,
 ) -> Result<Decision, DropReason> {
+    let Scratch { headers, parsed, fragmented, .. } = scratch;
     if !port.speaks(parsed) && !tables.mutant(Mutant::Ipv6Unguarded) {
         return Err(DropReason::FamilyDisabled);
     }
@@ -133,7 +132,11 @@ fn ip<P: Packet, T: Tables>(
     // the way by the host (N8).
     let answers_siblings = port.endpoint.publications != 0 && !tables.mutant(Mutant::HairpinUntranslated);
     if answers_siblings || headers.destination_mac() == port.network.gateway_mac {
-        return Ok(Decision::Open);
+        return if parsed.fragment == Fragment::Whole {
+            Ok(Decision::Open)
+        } else {
+            fragments::gather(packet, tables, headers, parsed, fragmented).decision()
+        };
     }
     switch::unicast(packet, tables, port, headers, parsed).map(Decision::Verdict)
 }

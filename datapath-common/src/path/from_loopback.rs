@@ -1,6 +1,6 @@
 //! The host's own connections to published ports, by 127.0.0.1, `::1` and its other addresses.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, fragments, publish};
 use crate::{
     abi::{DropReason, FlowEnd, scope},
     logic::{
@@ -19,13 +19,13 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     if !packet.read_headers(ETHERNET, headers) {
         return Ok(Verdict::Pass);
     };
-    if !matches!(headers.ethertype(), ethertype::IPV4 | ethertype::IPV6)
-        || parse(packet, headers, parsed).is_err()
-        || parsed.fragment == Fragment::Later
-    {
+    if !matches!(headers.ethertype(), ethertype::IPV4 | ethertype::IPV6) || parse(packet, headers, parsed).is_err() {
         return Ok(Verdict::Pass);
     }
     parsed.key.scope = scope::LOOPBACK;
+    if let Some(outcome) = gather(packet, tables, scratch).outcome() {
+        return outcome;
+    }
     if let Some(outcome) = flow_table::follow(packet, tables, scratch, FlowEnd::default()) {
         return outcome;
     }
@@ -34,6 +34,16 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
         Some(outcome) => outcome,
         None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
     }
+}
+
+/// Finds out the ports of a fragment; [`Packed::NONE`] when it has them by now, or needs none.
+#[inline(never)]
+fn gather<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Packed {
+    let Scratch { headers, parsed, fragmented, .. } = scratch;
+    if parsed.fragment == Fragment::Whole {
+        return Packed::NONE;
+    }
+    fragments::gather_for_host(packet, tables, headers, parsed, fragmented)
 }
 
 /// Decides about a packet of no flow yet; [`Packed::BEGUN`] when it met a publication.

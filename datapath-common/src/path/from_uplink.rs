@@ -1,6 +1,6 @@
 //! What comes in from the outside. The host's own traffic passes untouched.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, fragments, publish};
 use crate::{
     abi::{DropReason, FlowEnd, Mutant, scope},
     logic::{
@@ -58,6 +58,9 @@ fn concerns_us<T: Tables>(tables: &T, parsed: &Parsed) -> bool {
 
 #[inline(always)]
 fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
+    if let Some(outcome) = gather(packet, tables, scratch).outcome() {
+        return outcome;
+    }
     if let Some(outcome) = flow_table::follow(packet, tables, scratch, FlowEnd::default()) {
         return outcome;
     }
@@ -66,6 +69,23 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -
         Some(outcome) => outcome,
         None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
     }
+}
+
+/// Finds out the ports of a fragment for our networks or the host; [`Packed::NONE`] when it has them by now, or needs none.
+#[inline(never)]
+fn gather<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Packed {
+    let Scratch { headers, parsed, fragmented, .. } = scratch;
+    if parsed.fragment == Fragment::Whole {
+        return Packed::NONE;
+    }
+    let is_for_host = tables.is_host_address(&parsed.key.destination);
+    if !is_for_host && tables.subnet(&parsed.key.destination).is_none() {
+        return Packed::NONE;
+    }
+    if is_for_host {
+        return fragments::gather_for_host(packet, tables, headers, parsed, fragmented);
+    }
+    fragments::gather(packet, tables, headers, parsed, fragmented)
 }
 
 /// Decides about a packet of no flow yet; [`Packed::BEGUN`] when it has begun one.
@@ -90,7 +110,6 @@ fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Decision, DropReason
     // A link-local client cannot be answered from behind the host, so its ports are the host's own.
     if local
         && !key.destination.is_link_local_v6()
-        && parsed.fragment != Fragment::Later
         && let Some(index) = publish::find(tables, key)
     {
         if loopback {

@@ -33,7 +33,7 @@ fn find_and_send<P: Packet, T: Tables>(
     scratch: &mut Scratch,
     sender: FlowEnd,
 ) -> Option<Outcome> {
-    let Scratch { headers, parsed: error, quoted } = scratch;
+    let Scratch { headers, parsed: error, quoted, .. } = scratch;
     if error.fragment != Fragment::Whole || !is_error(error) {
         return None;
     }
@@ -72,7 +72,7 @@ fn translate_and_send<P: Packet, T: Tables>(
     scratch: &mut Scratch,
     found: &Found,
 ) -> Outcome {
-    let Scratch { headers, parsed: error, quoted } = scratch;
+    let Scratch { headers, parsed: error, quoted, .. } = scratch;
     let flow = found.slot.get();
     // What the quoted packet was as it arrived, before it was translated.
     let (sent, to) = flow_table::other_side(flow, found.direction);

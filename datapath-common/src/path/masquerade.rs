@@ -28,7 +28,7 @@ pub(super) fn begin<P: Packet, T: Tables>(
     port: &Port<'_>,
     parsed: &Parsed,
 ) -> Result<(), DropReason> {
-    if parsed.fragment != Fragment::Whole {
+    if parsed.fragment == Fragment::Later {
         return Err(DropReason::Fragment);
     }
     let translated = port.has(network_flags::MASQUERADE)

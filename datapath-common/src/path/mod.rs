@@ -9,6 +9,7 @@ mod arp;
 mod flow_slots;
 mod flow_table;
 mod forward;
+mod fragments;
 mod from_container;
 mod from_host;
 mod from_loopback;
@@ -30,17 +31,18 @@ pub use from_host::from_host;
 pub use from_loopback::from_loopback;
 pub use from_uplink::from_uplink;
 pub use outcome::{Decision, Outcome, Packed, Verdict};
-pub use slot::{FlowSlot, UsageSlot};
+pub use slot::{FlowSlot, FragmentSetSlot, UsageSlot};
 pub use to_host::to_host;
 pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, FlowIndex, FlowKey, MacKey, Metric, Mutant, Network, Publication,
-        PublishedKey, Settings, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowIndex, FlowKey, MacKey, Metric, Mutant, Network,
+        Publication, PublishedKey, Settings, UdpMapped, UdpMapping, Uplink,
     },
     logic::{
         checksum::Sum,
+        fragment::Fragmented,
         headers::{self, Headers},
         parse::Parsed,
     },
@@ -80,6 +82,8 @@ pub struct Scratch {
     pub parsed: Parsed,
     /// What the packet that an ICMP error quotes says.
     pub quoted: Parsed,
+    /// Which part of which datagram it is.
+    pub fragmented: Fragmented,
 }
 
 impl Scratch {
@@ -88,6 +92,7 @@ impl Scratch {
         headers: Headers { lead: [0; 2], bytes: [0; headers::ROOM], length: 0, packet_length: 0 },
         parsed: Parsed::EMPTY,
         quoted: Parsed::EMPTY,
+        fragmented: Fragmented::EMPTY,
     };
 }
 
@@ -123,6 +128,15 @@ pub trait Packet {
     /// # Errors
     /// [`DropReason::WriteFailed`].
     fn add_link_header(&mut self) -> Result<(), DropReason>;
+    /// Copies the packet from its IP header on, and returns how many bytes that are; 0 when there is no room for them.
+    fn save(&self, room: &mut [u8; FRAGMENT_ROOM]) -> u32;
+    /// Puts the `length` bytes that were saved of another packet of the same family behind its link header.
+    ///
+    /// # Errors
+    /// [`DropReason::WriteFailed`].
+    fn replace(&mut self, saved: &[u8; FRAGMENT_ROOM], length: u32) -> Result<(), DropReason>;
+    /// Lets a copy come in by the same device once more, after what is being received now.
+    fn come_in_again(&mut self);
     /// Sends a copy to an endpoint's host-side veth.
     fn copy_to_endpoint(&mut self, ifindex: u32);
     /// Sends a copy up into the host, as received by this device, with the mark or without.
@@ -234,6 +248,8 @@ pub trait Tables {
     fn next_slot(&self) -> u32;
     /// Moves the second `FLOW_CURSOR` on, that of the sweep, and returns the slot it was at.
     fn next_swept(&self) -> u32;
+    /// `FRAGMENTS`.
+    fn fragment_set(&self, number: u32) -> Option<FragmentSetSlot>;
     /// `UDP_MAPPING`: the external port, wire order.
     fn udp_mapping(&self, key: &UdpMapping) -> Option<u16>;
     /// Writes `UDP_MAPPING`.

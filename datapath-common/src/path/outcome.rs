@@ -106,6 +106,19 @@ impl Packed {
         })
     }
 
+    /// Unpacks what a stage came to that begins no flow.
+    ///
+    /// # Errors
+    /// The outcome's own.
+    #[inline(always)]
+    pub const fn decision(self) -> Result<Decision, DropReason> {
+        match self.outcome() {
+            Some(Ok(verdict)) => Ok(Decision::Verdict(verdict)),
+            Some(Err(reason)) => Err(reason),
+            None => Ok(Decision::Open),
+        }
+    }
+
     /// Unpacks what is an outcome.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ pub(super) fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: 
     if !begins(parsed) {
         return Err(DropReason::OutOfState);
     }
-    if parsed.fragment != Fragment::Whole {
+    if parsed.fragment == Fragment::Later {
         return Err(DropReason::Fragment);
     }
     let publication = tables.publication(index).ok_or(DropReason::EndpointGone)?;
@@ -151,7 +151,7 @@ pub(super) fn begin_routed<T: Tables>(tables: &T, parsed: &Parsed, network_id: u
 /// Whether the packet can begin a flow from outside to an open network.
 #[inline(always)]
 fn may_enter(parsed: &Parsed) -> Result<(), DropReason> {
-    if parsed.fragment != Fragment::Whole {
+    if parsed.fragment == Fragment::Later {
         return Err(DropReason::Fragment);
     }
     match parsed.transport {

@@ -46,7 +46,7 @@ fn pieces(payload: &[u8], size: usize) -> impl Iterator<Item = (u16, bool, &[u8]
 fn ipv4(header: &[u8], offset: u16, more: bool, piece: &[u8]) -> Vec<u8> {
     let mut frame = [header, piece].concat();
     let total = u16::try_from(frame.len() - ETHERNET).expect("a packet is short");
-    let flags_and_offset = u16::from(more) << 13 | offset / 8;
+    let flags_and_offset = (u16::from(more) << 13) | (offset / 8);
     frame[16..18].copy_from_slice(&total.to_be_bytes());
     frame[20..22].copy_from_slice(&flags_and_offset.to_be_bytes());
     frame[24..26].fill(0);
