@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
-use crate::grammar::{SEQUENCE_SHIFT, Step, identification, read_tag};
+use crate::grammar::{SEQUENCE_SHIFT, Step, Traits, identification, read_tag};
 use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, lies, locate, long, put, word};
+use crate::reassembly::{FRAGMENT, FRAGMENT_HEADER};
 use crate::twins::{Arrival, HOST, MEMBERS};
 
 /// A frame that two worlds must agree on.
@@ -22,6 +23,9 @@ pub const RIGHT: u16 = 0;
 /// Stands for UDP's "none": no packet with an address in it is as wrong as that.
 const NONE: u16 = 0xffff;
 
+/// ICMP's answer with the time of day (RFC 792).
+const TIMESTAMP_REPLY: u8 = 14;
+
 /// IPv4's option that routers write into (RFC 791 section 3.1).
 const RECORD_ROUTE: u8 = 7;
 
@@ -33,18 +37,21 @@ pub struct Context<'a> {
     flows: HashMap<u32, &'a Step>,
     /// Who asks for a neighbour.
     askers: Vec<&'a Step>,
-    /// Packets that may arrive without a trace of themselves: ICMP errors and damaged ones, with their headers.
-    suspects: Vec<(Located, &'a Step)>,
+    /// Packets that may arrive without a trace of themselves: ICMP errors, fragments and damaged ones.
+    suspects: Vec<&'a Step>,
 }
 
 impl<'a> Context<'a> {
     pub fn of(steps: &'a [Step]) -> Self {
-        let suspects = steps.iter().filter(|step| step.traits.quotes || step.traits.damage.is_some());
+        let suspects = steps.iter().filter(|step| {
+            let Traits { quotes, damage, decoration, .. } = &step.traits;
+            *quotes || damage.is_some() || decoration.fragments.is_some()
+        });
         Self {
             steps: steps.iter().map(|step| (identification(step.number), step)).collect(),
             flows: steps.iter().map(|step| (step.flow, step)).collect(),
             askers: steps.iter().filter(|step| step.traits.asks_neighbour()).collect(),
-            suspects: suspects.filter_map(|step| Some((locate(&step.frames[0][0])?, step))).collect(),
+            suspects: suspects.collect(),
         }
     }
 
@@ -60,22 +67,24 @@ impl<'a> Context<'a> {
         }
         let located = locate(&arrival.frame)?;
         let error = is_error(&arrival.frame, &located);
-        let suspects = self.suspects.iter().filter(|(sent, step)| {
-            let same = sent.source == located.source || sent.destination == located.destination;
-            same && (arrival.port == HOST || error || step.traits.damage.is_some())
+        let suspects = self.suspects.iter().filter(|step| {
+            let Traits { damage, decoration, .. } = &step.traits;
+            let cut = located.fragment && decoration.fragments.is_some();
+            has_address_of(&located, step) && (arrival.port == HOST || error || cut || damage.is_some())
         });
         let likeness = |step: &Step| {
             let body = arrival.frame.get(located.transport..).unwrap_or(&[]);
-            let sent = &step.frames[0][0];
-            (in_common(body, sent), step.traits.quotes == error, lies(sent))
+            let alike = step.frames[0].iter().map(|frame| in_common(body, frame)).max();
+            (alike, step.traits.quotes == error, lies(&step.frames[0][0]))
         };
-        suspects.max_by_key(|(_, step)| likeness(step)).map(|(_, step)| step.flow)
+        suspects.max_by_key(|step| likeness(step)).map(|step| step.flow)
     }
 
     /// By the tag, by the identification or flow label, by TCP's numbers, or by what an ICMP error quotes. Where they do
     /// not agree, one of them was damaged.
     fn caused_by(&self, frame: &[u8]) -> Option<u32> {
-        let tagged = read_tag(frame).map(|(_, flow)| flow);
+        let sent = |(number, flow): &(u32, u32)| self.flows.get(flow).is_some_and(|step| step.number == *number);
+        let tagged = read_tag(frame).filter(sent).map(|(_, flow)| flow);
         let located = locate(frame);
         let identified = located.and_then(|ip| self.identified(frame, &ip));
         let numbered = located.and_then(|ip| self.numbered(frame, &ip));
@@ -87,6 +96,10 @@ impl<'a> Context<'a> {
     }
 
     fn identified(&self, frame: &[u8], located: &Located) -> Option<u32> {
+        // Fragments get identifications of the datapath's own.
+        if located.v4 && located.fragment {
+            return None;
+        }
         let step = *self.steps.get(&identification_of(frame, located))?;
         // The host numbers its own messages as it likes.
         let is_icmp = matches!(located.protocol, ICMP | ICMPV6);
@@ -135,6 +148,10 @@ impl<'a> Context<'a> {
         if is_error(frame, located) {
             blank_quoted(frame, located);
         }
+        if located.v4 && located.protocol == ICMP && frame.get(located.transport) == Some(&TIMESTAMP_REPLY) {
+            // What the clock says.
+            frame[located.transport..].iter_mut().skip(12).take(8).for_each(|byte| *byte = 0);
+        }
         if arrival.port == HOST
             && let Some(at) = located.checksum().filter(|_| !located.v4)
         {
@@ -145,6 +162,9 @@ impl<'a> Context<'a> {
             put(frame, identification_at(located), 0);
         }
         let Some((world, step)) = step else { return };
+        if step.traits.decoration.fragments.is_some() && located.v4 {
+            put(frame, identification_at(located), 0);
+        }
         if step.traits.decoration.is_filled_in() && located.v4 && located.transport <= frame.len() {
             frame[ETHERNET + 20..located.transport].fill(0);
             put(frame, 24, RIGHT);
@@ -173,10 +193,30 @@ pub fn is_translated_within(step: &Step, sent: &[u8], arrival: &Arrival, located
         && locate(sent).is_some_and(|sent| (sent.source, sent.destination) != (located.source, located.destination))
 }
 
+/// Takes the fragment header out of the IPv6 packet that an error quotes at this place, where it is of no fragment: one host
+/// has taken it out before it quotes, the other not.
+fn without_fragment_header(frame: &mut Vec<u8>, at: usize) {
+    let header = at + 40;
+    let is_whole =
+        frame.get(at + 6) == Some(&FRAGMENT) && word(frame, header + 2).is_some_and(|field| field & 0xfff9 == 0);
+    if !is_whole || frame.len() < header + FRAGMENT_HEADER {
+        return;
+    }
+    frame[at + 6] = frame[header];
+    frame.drain(header..header + FRAGMENT_HEADER);
+    for length in [18, at + 4] {
+        let longer = word(frame, length).unwrap_or(0);
+        put(frame, length, longer.wrapping_sub(FRAGMENT_HEADER as u16));
+    }
+}
+
 /// Blanks the identification, TTL and header checksum of the packet that an error quotes, and a record route: they were
 /// compared when the packet itself arrived, and the host's own packets have other identifications in each world.
-fn blank_quoted(frame: &mut [u8], located: &Located) {
+fn blank_quoted(frame: &mut Vec<u8>, located: &Located) {
     let at = located.transport + 8;
+    if !located.v4 {
+        without_fragment_header(frame, at);
+    }
     let fields: &[(usize, usize)] = if located.v4 { &[(4, 2), (8, 1), (10, 2)] } else { &[(2, 2), (7, 1)] };
     for (offset, length) in fields {
         if let Some(field) = frame.get_mut(at + offset..at + offset + length) {
@@ -270,7 +310,7 @@ fn is_about_links(arrival: &Arrival) -> bool {
 /// host's own may be translated at both ends.
 fn has_address_of(arrived: &Located, step: &Step) -> bool {
     let known = |sent: Located| [sent.source, sent.destination];
-    let mut sent = step.frames.iter().filter_map(|frames| locate(&frames[0])).flat_map(known);
+    let mut sent = step.frames.iter().flatten().filter_map(|frame| locate(frame)).flat_map(known);
     step.port == HOST || sent.any(|address| [arrived.source, arrived.destination].contains(&address))
 }
 

@@ -27,6 +27,8 @@ pub struct Exchange<'a> {
     context: Context<'a>,
     of_flow: HashMap<u32, &'a Step>,
     arrivals: [Vec<Arrival>; 2],
+    /// The arrivals, with datagrams in place of their fragments.
+    datagrams: [Vec<Arrival>; 2],
     pub seen: BTreeMap<Canonical, Seen>,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Exchange<'a> {
             context: Context::of(steps),
             of_flow: steps.iter().map(|step| (step.flow, step)).collect(),
             arrivals: [OURS, ORACLE].map(|world| worlds[world].settle(QUIET)),
+            datagrams: [Vec::new(), Vec::new()],
             seen: BTreeMap::new(),
         };
         exchange.compare();
@@ -57,8 +60,9 @@ impl<'a> Exchange<'a> {
 
     fn compare(&mut self) {
         let mut seen = BTreeMap::<Canonical, Seen>::new();
-        for (world, arrivals) in self.arrivals.iter().enumerate() {
-            for arrival in &reassembled(arrivals) {
+        self.datagrams = self.arrivals.each_ref().map(|arrivals| reassembled(arrivals));
+        for (world, datagrams) in self.datagrams.iter().enumerate() {
+            for arrival in datagrams {
                 let flow = self.context.origin(arrival);
                 let step = flow.and_then(|flow| self.of_flow.get(&flow)).copied();
                 if let Some(canonical) = self.context.canonical(world, arrival, step) {
@@ -93,8 +97,8 @@ impl<'a> Exchange<'a> {
 
     /// What arrived, with the flow that it is of and the packet of this batch that caused it.
     pub fn arrivals(&self) -> impl Iterator<Item = (usize, &Arrival, &'a Step)> {
-        self.arrivals.iter().enumerate().flat_map(move |(world, arrivals)| {
-            arrivals
+        self.datagrams.iter().enumerate().flat_map(move |(world, datagrams)| {
+            datagrams
                 .iter()
                 .filter_map(move |arrival| Some((world, arrival, *self.of_flow.get(&self.context.origin(arrival)?)?)))
         })

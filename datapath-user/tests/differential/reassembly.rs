@@ -1,4 +1,5 @@
-//! Fragments are compared as the datagram that they are of: how a host cuts it is its own affair.
+//! Fragments are compared as the datagram that they are of: how a host cuts it and numbers the pieces is its own affair, and
+//! whether it leaves a fragment header on what is whole (RFC 6946).
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,9 @@ use crate::locate::{ETHERNET, locate, put, word};
 use crate::twins::Arrival;
 
 const IPV6: usize = ETHERNET + 40;
-const FRAGMENT: u8 = 44;
-const FRAGMENT_HEADER: usize = 8;
+/// IPv6's fragment header (RFC 8200 section 4.5), and its length.
+pub const FRAGMENT: u8 = 44;
+pub const FRAGMENT_HEADER: usize = 8;
 
 /// A fragment: where its payload is in the frame, and in the datagram.
 struct Piece {
@@ -20,7 +22,8 @@ struct Piece {
     more: bool,
 }
 
-/// The arrivals, with datagrams in place of fragments wherever they are all there. What is incomplete, or overlaps, stays.
+/// The arrivals, with datagrams in place of fragments wherever they are all there. What is incomplete, or overlaps, stays;
+/// what is repeated counts once.
 pub fn reassembled(arrivals: &[Arrival]) -> Vec<Arrival> {
     let mut whole = Vec::new();
     let mut datagrams = BTreeMap::<_, Vec<(Piece, &Arrival)>>::new();
@@ -34,6 +37,7 @@ pub fn reassembled(arrivals: &[Arrival]) -> Vec<Arrival> {
     }
     for mut pieces in datagrams.into_values() {
         pieces.sort_by_key(|(piece, _)| (piece.offset, piece.more));
+        pieces.dedup_by(|(_, this), (_, that)| this.frame == that.frame);
         match joined(&pieces) {
             Some(datagram) => whole.push(datagram),
             None => whole.extend(pieces.into_iter().map(|(_, arrival)| arrival.clone())),
@@ -44,7 +48,7 @@ pub fn reassembled(arrivals: &[Arrival]) -> Vec<Arrival> {
 
 /// What fragments of one datagram have in common (RFC 791, RFC 8200 section 4.5), and the piece; `None` for what is none.
 fn piece(frame: &[u8]) -> Option<(Vec<u8>, Piece)> {
-    let located = locate(frame).filter(|located| located.fragment)?;
+    let located = locate(frame).filter(|located| located.fragment || located.fragment_header)?;
     if located.v4 {
         // A wrong header is none of this; it is compared as it is.
         if internet_checksum(frame.get(ETHERNET..located.transport)?) != 0 {
@@ -65,7 +69,7 @@ fn piece(frame: &[u8]) -> Option<(Vec<u8>, Piece)> {
     Some((identity, Piece { payload: IPV6 + FRAGMENT_HEADER, end: located.end, offset, more }))
 }
 
-/// The datagram of these pieces, in order; `None` where there is a hole or an overlap.
+/// The datagram of these pieces, in order, without an identification; `None` where there is a hole or an overlap.
 fn joined(pieces: &[(Piece, &Arrival)]) -> Option<Arrival> {
     let (first, arrival) = pieces.first()?;
     let (last, _) = pieces.last()?;
@@ -84,6 +88,7 @@ fn joined(pieces: &[(Piece, &Arrival)]) -> Option<Arrival> {
     if v4 {
         put(&mut frame, 20, 0);
         put(&mut frame, 16, u16::try_from(first.payload - ETHERNET + payload.len()).ok()?);
+        put(&mut frame, 18, 0);
         put(&mut frame, 24, 0);
         let sum = internet_checksum(&frame[ETHERNET..]);
         put(&mut frame, 24, sum);
@@ -109,11 +114,14 @@ mod tests {
     fn datagrams_come_back_whatever_the_order() {
         for ends in [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]] {
             let [source, destination] = ends.map(lab::lan::address);
-            let ip = Ethernet::new(Mac([2; 6]), Mac([4; 6])).ip(source, destination).identification(7);
-            let whole = ip.udp(1, 2, &[9; 50]);
+            let ip = Ethernet::new(Mac([2; 6]), Mac([4; 6])).ip(source, destination);
+            let whole = ip.identification(0).udp(1, 2, &[9; 50]);
             let mut parts = arrivals(fragments(&whole, 16, 7));
             parts.reverse();
             assert_eq!(reassembled(&parts)[0].frame, whole);
+            parts.push(parts[0].clone());
+            assert_eq!(reassembled(&parts).len(), 1, "a repeated one makes no difference");
+            parts.pop();
             parts.remove(1);
             assert_eq!(reassembled(&parts).len(), parts.len(), "with a hole they stay");
         }

@@ -239,6 +239,10 @@ fn settle_host(host: &Namespace, lan: Mac) -> anyhow::Result<()> {
     host.sysctl("ipv4/icmp_ratelimit", "0")?;
     host.sysctl("ipv6/icmp/ratelimit", "0")?;
     host.sysctl("ipv6/auto_flowlabels", "0")?;
+    // Nobody is told after 30 seconds, in one world sooner than in the other, that a datagram did not get whole.
+    for setting in ["ipv4/ipfrag_time", "ipv6/ip6frag_time", "netfilter/nf_conntrack_frag6_timeout"] {
+        host.sysctl(setting, "3600")?;
+    }
     // Of each namespace since Linux 6.12; before, of the machine.
     for setting in ["ipv4/icmp_msgs_per_sec", "ipv4/icmp_msgs_burst"] {
         if host.read_sysctl(setting).is_ok() {

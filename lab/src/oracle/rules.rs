@@ -56,16 +56,10 @@ fn guard(network: &Network, member: &Member) -> String {
     rule(&format!("ip daddr {{ {ipv4}, 127.0.0.0/8 }} drop"));
     rule(&format!("ether type arp arp saddr ether != {mac} drop"));
     rule(&format!("ether type arp arp saddr ip != {{ {ipv4}, 0.0.0.0 }} drop"));
-    rule("icmp type redirect drop");
-    rule("ether type ip udp sport 67 drop");
     if network.ipv6 {
         rule("ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report } accept");
         rule(&format!("ether type ip6 ip6 saddr != {ipv6} drop"));
         rule(&format!("ip6 daddr {{ {ipv6}, ::1 }} drop"));
-        rule("icmpv6 type { nd-router-advert, nd-redirect } drop");
-        // The target, 8 bytes into the message.
-        rule(&format!("icmpv6 type nd-neighbor-advert @th,64,128 != {:#034x} drop", bits(ipv6)));
-        rule("ether type ip6 udp sport 547 drop");
     } else {
         rule("ether type ip6 drop");
     }
@@ -74,6 +68,15 @@ fn guard(network: &Network, member: &Member) -> String {
     let broadcast = last_address(network.gateways[0]);
     rule(&format!("{group} ip daddr != {{ 224.0.0.0/4, 255.255.255.255, {broadcast} }} drop"));
     rule(&format!("{group} ip6 daddr != ff00::/8 drop"));
+    // Only the first fragment has a message's header; of the others, nftables would read data in its place.
+    rule("ip frag-off & 0x1fff != 0 accept");
+    rule("frag frag-off != 0 accept");
+    rule("icmp type redirect drop");
+    rule("ether type ip udp sport 67 drop");
+    rule("icmpv6 type { nd-router-advert, nd-redirect } drop");
+    // The target, 8 bytes into the message.
+    rule(&format!("icmpv6 type nd-neighbor-advert @th,64,128 != {:#034x} drop", bits(ipv6)));
+    rule("ether type ip6 udp sport 547 drop");
     chain + "  }\n"
 }
 
@@ -130,7 +133,7 @@ fn between_ports(plan: &Plan) -> String {
 /// The mark of packets that a published port has translated.
 const PUBLISHED: u32 = 1;
 
-/// Sources that cannot come from outside (S2), and direct routing (P10).
+/// Sources and destinations that cannot come from outside (S2, P6), and direct routing (P10).
 fn before_tracking(plan: &Plan) -> String {
     let mut chain = "  chain raw {\n    type filter hook prerouting priority raw;\n".to_owned();
     for (position, family) in ["ip", "ip6"].iter().enumerate() {
@@ -138,6 +141,9 @@ fn before_tracking(plan: &Plan) -> String {
         let subnets = subnets.collect::<Vec<_>>().join(", ");
         let _ = writeln!(chain, "    iifname {} {family} daddr {{ {subnets} }} drop", Host::UPLINK);
         let _ = writeln!(chain, "    iifname {} {family} saddr {{ {subnets} }} drop", Host::UPLINK);
+        // P6: before a published port of loopback is looked for.
+        let _ =
+            writeln!(chain, "    iifname {} {family} daddr {} drop", Host::UPLINK, ["127.0.0.0/8", "::1"][position]);
     }
     chain += "  }\n  chain marked {\n    type filter hook prerouting priority dstnat + 1;\n";
     let _ = writeln!(chain, "    ct status dnat meta mark set {PUBLISHED}");

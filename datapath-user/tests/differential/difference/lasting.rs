@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Difference;
 use crate::canonical::RIGHT;
-use crate::grammar::Kind;
+use crate::grammar::{Kind, Order};
 use crate::locate::{ICMP, ICMPV6, Located, TCP, UDP, lies, word};
 use crate::twins::{HOST, LAN, MEMBERS, plan};
 
@@ -105,6 +105,26 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "hop within a network",
         holds: |case| case.dies() && case.traits.kind == Kind::Hairpin && case.ours_less && case.within_network(),
+    },
+    // N6: fragments are not put together on the way, so that those of what never gets whole, or has two readings, pass until
+    // that is seen; and what is wrong with the whole (UDP's length) is for the receiver to see.
+    Difference {
+        name: "pieces",
+        holds: |case| {
+            let fragments = case.traits.decoration.fragments;
+            let broken = matches!(fragments, Some((_, Order::Incomplete | Order::Overlapping)));
+            let (damaged, is_piece) = (case.traits.damage.is_some(), case.arrived.is_some_and(|ip| ip.fragment));
+            let wrong_as_a_whole = fragments.is_some() && damaged && (!case.ours_less || case.port == HOST);
+            !case.ours_less && is_piece && (broken || damaged) || wrong_as_a_whole
+        },
+    },
+    // N6: what comes on loopback before its first fragment is let in behind our program there. Only a raw socket can send that.
+    Difference {
+        name: "order on loopback",
+        holds: |case| {
+            let disordered = matches!(case.traits.decoration.fragments, Some((_, Order::Reversed | Order::FirstLast)));
+            disordered && case.from == HOST && case.port != LAN
+        },
     },
     // P2: a unicast packet in a group frame was not sent to us alone (RFC 1122 section 3.3.6): it is the host's own, of
     // whatever flow or published port it is. Netfilter translates it, and then drops it for the same reason.

@@ -5,9 +5,6 @@ use crate::locate::ETHERNET;
 use crate::twins::HOST;
 
 pub const DIFFERENCES: &[Difference] = &[
-    // N6: dropped where packets are translated; passed one by one, whole or not, among siblings. One alone (RFC 6946) keeps
-    // its header.
-    Difference { name: "fragments", holds: |case| case.original().is_some_and(|ip| ip.fragment || ip.fragment_header) },
     // N9: dropped, and nobody told.
     Difference { name: "time exceeded", holds: |case| case.ours_less && case.dies() && case.is_icmp([11, 3]) },
     // B6: the path MTU that the host has learnt is not asked for.

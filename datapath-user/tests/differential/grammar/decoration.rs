@@ -89,15 +89,15 @@ impl Order {
         }
     }
 
-    /// Arranges fragments that came out in the right order.
+    /// Arranges fragments that came out in the right order; a single one stays as it is.
     pub fn of(self, mut fragments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         match self {
             Self::Reversed => fragments.reverse(),
             Self::FirstLast => fragments.rotate_left(1),
-            Self::Doubled => fragments.insert(1, fragments[0].clone()),
-            Self::Incomplete => drop(fragments.pop()),
+            Self::Doubled if fragments.len() > 1 => fragments.insert(1, fragments[0].clone()),
+            Self::Incomplete if fragments.len() > 1 => drop(fragments.pop()),
             Self::Overlapping if fragments.len() > 1 => begin_earlier(&mut fragments[1]),
-            Self::Right | Self::Overlapping => {}
+            _ => {}
         }
         fragments
     }

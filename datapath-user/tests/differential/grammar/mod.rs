@@ -18,7 +18,7 @@ use fastrand::Rng;
 use lab::frame::tcp_flags;
 use lab::oracle::Plan;
 
-pub use decoration::Decoration;
+pub use decoration::{Decoration, Order};
 pub use flow::{Flow, Kind, SEQUENCE_SHIFT, Side};
 pub use packet::{identification, read_tag};
 
