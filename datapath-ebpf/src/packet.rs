@@ -7,7 +7,8 @@ use core::mem::{size_of, transmute};
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
-        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SRC, bpf_fib_lookup, bpf_sock_tuple,
+        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_fib_lookup, bpf_sock_tuple,
     },
     helpers,
 };
@@ -15,7 +16,8 @@ use datapath_common::{
     abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, Mutant, Settings},
     logic::{
         headers::{ETHERNET, Headers, ROOM},
-        parse::protocol,
+        message::{HEADER, Message, QUOTED_V6},
+        parse::{Parsed, protocol},
     },
     path::{Checksum, Packet, Route, Tables},
 };
@@ -25,6 +27,8 @@ use crate::{log, maps::Maps};
 /// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leave `skb->csum` alone, as the change of an IPv6 address and that of the
 /// checksum that covers it cancel out (Linux 6.16, commit ead7f9b8de65).
 const BPF_F_IPV6: u64 = 1 << 7;
+/// What a network card has summed of the packet is kept right (CHECKSUM_COMPLETE).
+const RECOMPUTE: u64 = BPF_F_RECOMPUTE_CSUM as u64;
 const EINVAL: i64 = -22;
 /// Packet type of what is for this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
@@ -83,6 +87,21 @@ impl Skb {
     fn mend(&self, offset: u32, difference: u32, flags: u64) -> i64 {
         // SAFETY: the helper checks its arguments.
         unsafe { helpers::bpf_l4_csum_replace(self.skb, offset, 0, difference as u64, flags) }
+    }
+
+    #[inline(always)]
+    fn write_headers(&mut self, headers: &Headers, length: u32, flags: u64) -> Result<(), DropReason> {
+        // SAFETY: the callers' constant lengths are within the room; what belongs behind a missing header is as long
+        // as that is shorter.
+        let failed = unsafe {
+            if self.missing != 0 {
+                let from = headers.bytes.as_ptr().add(ETHERNET as usize);
+                helpers::bpf_skb_store_bytes(self.skb.cast(), 0, from.cast(), length - ETHERNET, flags)
+            } else {
+                helpers::bpf_skb_store_bytes(self.skb.cast(), 0, headers.bytes.as_ptr().cast(), length, flags)
+            }
+        };
+        if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
     }
 
     #[inline(always)]
@@ -157,17 +176,7 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn store_headers(&mut self, headers: &Headers, length: u32) -> Result<(), DropReason> {
-        // SAFETY: the callers' constant lengths are within the room; what belongs behind a missing header is as long
-        // as that is shorter.
-        let failed = unsafe {
-            if self.missing != 0 {
-                let from = headers.bytes.as_ptr().add(ETHERNET as usize);
-                helpers::bpf_skb_store_bytes(self.skb.cast(), 0, from.cast(), length - ETHERNET, 0)
-            } else {
-                helpers::bpf_skb_store_bytes(self.skb.cast(), 0, headers.bytes.as_ptr().cast(), length, 0)
-            }
-        };
-        if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+        self.write_headers(headers, length, 0)
     }
 
     #[inline(always)]
@@ -199,6 +208,38 @@ impl Packet for Skb {
         // SAFETY: the helper checks its arguments.
         let failed = unsafe { helpers::bpf_skb_change_tail(self.skb, length, 0) };
         if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+    }
+
+    #[inline(always)]
+    fn quote(&self, message: &mut Message) -> bool {
+        let length = clamped::<1, QUOTED_V6>(message.quoted);
+        let (at, to) = (ETHERNET - self.missing, message.quotation().as_mut_ptr());
+        // SAFETY: so many bytes fit.
+        unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), at, to.cast(), length) == 0 }
+    }
+
+    /// A packet whose checksum a device is to complete stays one when its bytes are replaced, and the device would write
+    /// into them. The kernel forgets about it when the header that has the checksum is pulled (skb_postpull_rcsum; since
+    /// Linux 6.1.5, commit 54c3f1a81421): so the packet is first made longer by that, which also ends its segmentation,
+    /// and then that is cut out.
+    #[inline(always)]
+    fn become_message(&mut self, parsed: &Parsed, headers: &Headers, header_length: u32, message: &Message) -> bool {
+        let length = clamped::<1, { HEADER + QUOTED_V6 }>(message.length());
+        let message_at = header_length - self.missing;
+        let mut pulled = (parsed.transport_offset as u32 & !3) + 4;
+        if Maps.mutant(Mutant::ErrorsUnfinished) {
+            pulled = 4;
+        }
+        if self.resize(message_at + length + pulled).is_err() {
+            return false;
+        }
+        let bytes = message.bytes().as_ptr().cast();
+        // SAFETY: the helpers check their arguments; so many bytes are there.
+        unsafe {
+            helpers::bpf_skb_adjust_room(self.skb, -(pulled as i32), BPF_ADJ_ROOM_MAC, 0) == 0
+                && helpers::bpf_skb_store_bytes(self.skb.cast(), message_at, bytes, length, RECOMPUTE) == 0
+                && self.write_headers(headers, header_length, RECOMPUTE).is_ok()
+        }
     }
 
     #[inline(always)]
@@ -320,7 +361,7 @@ impl Packet for Skb {
     }
 
     #[inline(never)]
-    fn route(&self, answers: &FlowKey, ifindex: u32, with_source: bool) -> Result<Route, DropReason> {
+    fn route(&self, answers: &FlowKey, ifindex: u32, source: Option<&mut Address>) -> Route {
         // SAFETY: all zeroes is a valid value of this plain C struct, which is 64 bytes long.
         let mut lookup = unsafe { transmute::<[u64; 8], bpf_fib_lookup>([0; 8]) };
         let v4 = answers.source.is_v4();
@@ -329,6 +370,8 @@ impl Packet for Skb {
         lookup.sport = answers.destination_port;
         lookup.dport = answers.source_port;
         lookup.ifindex = ifindex;
+        // The kernel tells the MTU only to those who name a length.
+        lookup.__bindgen_anon_1.tot_len = 1;
         if v4 {
             lookup.__bindgen_anon_3.ipv4_src = answers.destination.v4_word();
             lookup.__bindgen_anon_4.ipv4_dst = answers.source.v4_word();
@@ -336,8 +379,15 @@ impl Packet for Skb {
             lookup.__bindgen_anon_3.ipv6_src = words(&answers.destination);
             lookup.__bindgen_anon_4.ipv6_dst = words(&answers.source);
         }
-        let source = with_source && Maps.setting32(core::mem::offset_of!(Settings, fib_source)) != 0;
-        let flags = if source { BPF_FIB_LOOKUP_SRC } else { 0 };
+        let (mut flags, mut told) = (0, None);
+        if Maps.setting32(core::mem::offset_of!(Settings, fib_source)) != 0 {
+            // Without looking for the neighbour, the kernel tells the MTU also where that is not resolved yet.
+            flags = BPF_FIB_LOOKUP_SKIP_NEIGH;
+            if source.is_some() {
+                flags |= BPF_FIB_LOOKUP_SRC;
+            }
+            told = source;
+        }
         // SAFETY: the struct is initialised, and its size is given.
         let result = unsafe {
             helpers::bpf_fib_lookup(self.skb.cast(), &raw mut lookup, size_of::<bpf_fib_lookup>() as i32, flags)
@@ -349,17 +399,20 @@ impl Packet for Skb {
         });
         // An unresolved neighbour is resolved by the redirect.
         if result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH {
-            return Err(DropReason::NoRoute);
+            return Route::NONE;
         }
-        // SAFETY: both views of the union are plain words, and all were initialised.
-        let address = unsafe {
-            match (source, v4) {
-                (false, _) => Address::NONE,
-                (true, true) => Address::from_v4_word(lookup.__bindgen_anon_3.ipv4_src),
-                (true, false) => address(lookup.__bindgen_anon_3.ipv6_src),
+        // SAFETY: both views of the unions are plain words, and all were initialised.
+        unsafe {
+            if let Some(source) = told {
+                *source = if v4 {
+                    Address::from_v4_word(lookup.__bindgen_anon_3.ipv4_src)
+                } else {
+                    address(lookup.__bindgen_anon_3.ipv6_src)
+                };
             }
-        };
-        Ok(Route { ifindex: lookup.ifindex, source: address })
+            let mtu = lookup.__bindgen_anon_1.mtu_result as u32;
+            Route::new(lookup.ifindex, if mtu > 1 { mtu } else { 0 })
+        }
     }
 
     #[inline(never)]

@@ -76,6 +76,7 @@ struct File {
     flow_capacity: Option<u32>,
     flow_quota: Option<u32>,
     flood_rate: Option<u32>,
+    icmp_error_rate: Option<u32>,
     profile: Option<Profile>,
     #[serde(default)]
     timeouts: Timeouts,
@@ -213,10 +214,11 @@ fn settings(file: &File) -> Result<Settings> {
     for (name, value, setting) in [
         ("flow_quota", file.flow_quota, &mut settings.flow_quota),
         ("flood_rate", file.flood_rate, &mut settings.flood_rate),
+        ("icmp_error_rate", file.icmp_error_rate, &mut settings.icmp_error_rate),
     ] {
         let Some(value) = value else { continue };
         if value == 0 {
-            bail!("{name} is 0, which would stop all traffic; choose 1 or more");
+            bail!("{name} is 0, which would stop all of it; choose 1 or more");
         }
         *setting = value;
     }
@@ -262,6 +264,7 @@ mod tests {
             "flow_capacity = 1000",
             "flow_quota = 0",
             "flood_rate = 0",
+            "icmp_error_rate = 0",
             "profile = \"x\"",
             "attach = \"x\"",
             "program_log = \"info\"",

@@ -4,11 +4,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use lab::capture::{Captured, send_frames};
 use lab::client::Client;
-use lab::frame::{Ethernet, TcpSegment, Transport, tcp_flags};
-use lab::{Capture, Container, Family, Lan, Mac, Namespace};
-use support::{Scene, at, configured, endpoint, of, serve};
+use lab::frame::{Transport, tcp_flags};
+use lab::{Capture, Family, Lan};
+use support::wire::{End, Segment, Sent, Wire};
+use support::{at, configured, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,49 +17,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const ESTABLISHED: Duration = Duration::from_secs(6);
 const TRANSITORY: Duration = Duration::from_secs(3);
 const SURE: Duration = Duration::from_millis(300);
-
-/// Who sends a segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
-    Inside,
-    Outside,
-}
-
-/// The way between a container and the internet, where no kernel answers: every segment is written by hand.
-struct Wire {
-    scene: Scene,
-    inside: Container,
-    at_inside: Capture,
-    at_outside: Capture,
-    /// MAC addresses of sender and next hop.
-    from_inside: (Mac, Mac),
-    from_outside: (Mac, Mac),
-}
-
-impl Wire {
-    fn start() -> Self {
-        let (established, transitory) = (ESTABLISHED.as_secs(), TRANSITORY.as_secs());
-        let scene =
-            configured(&format!("[timeouts]\ntcp_established = {established}\ntcp_transitory = {transitory}\n"));
-        scene.network(1, "");
-        let inside = scene.join("a", 1, 10);
-        let Lan { internet, machine } = scene.lan();
-        for silent in [&inside.namespace, internet] {
-            let rules = "add table inet quiet; add chain inet quiet in { type filter hook input priority 0; }; \
-                         add rule inet quiet in meta l4proto tcp drop";
-            silent.run("nft", [rules]).expect("nft");
-        }
-        let mac = |namespace: &Namespace, device: &str| namespace.mac(device).expect("a MAC");
-        Self {
-            at_inside: Capture::start(&inside.namespace, "eth0").expect("captures"),
-            at_outside: Capture::start(internet, "eth0").expect("captures"),
-            from_inside: (mac(&inside.namespace, "eth0"), mac(&scene.namespace, &scene.gateway_device(1))),
-            from_outside: (mac(internet, "eth0"), mac(machine, "net0")),
-            inside,
-            scene,
-        }
-    }
-}
 
 /// One connection on the wire, with sequence numbers that are right.
 struct Crafted<'a> {
@@ -84,11 +41,8 @@ impl<'a> Crafted<'a> {
     /// A segment of `end` that must arrive.
     #[track_caller]
     fn pass(&mut self, end: End, flags: u8) {
-        let sequence = self.send(end, flags);
-        let sent = (end, flags, sequence);
-        let capture = if end == End::Inside { &self.wire.at_outside } else { &self.wire.at_inside };
-        let arrived = capture.wait_for(SECOND, |frame| self.is_ours(frame, sent));
-        assert!(arrived.is_some(), "{:?} port {}: {flags:#x} of {end:?} does not arrive", self.family, self.port);
+        let sent = self.send(end, flags);
+        assert!(self.wire.arrives(sent, SECOND), "{sent:?} does not arrive");
     }
 
     /// The connection is over: late segments of neither end reach the other, and the inside's are counted.
@@ -102,69 +56,25 @@ impl<'a> Crafted<'a> {
         });
         assert!(refused.is_some(), "{:?} port {}: the host does not refuse the late segment", self.family, self.port);
         let late_out = self.wire.scene.expect_drops("out_of_state", || {
-            let sequence = self.send(End::Inside, flags);
+            let sent = self.send(End::Inside, flags);
             std::thread::sleep(Duration::from_millis(30));
-            sequence
+            sent
         });
-        for (capture, end, sequence) in
-            [(&self.wire.at_inside, End::Outside, late_in), (&self.wire.at_outside, End::Inside, late_out)]
-        {
-            let late = capture.wait_for(Duration::ZERO, |frame| self.is_ours(frame, (end, flags, sequence)));
-            assert!(late.is_none(), "{:?} port {}: a late segment of {end:?} arrived", self.family, self.port);
+        for late in [late_in, late_out] {
+            assert!(!self.wire.arrives(late, Duration::ZERO), "{late:?} arrived late");
         }
     }
 
-    /// Sends a segment, and returns its sequence number.
-    fn send(&mut self, end: End, flags: u8) -> u32 {
-        let Wire { scene, inside, from_inside, from_outside, .. } = self.wire;
-        let [ours, theirs] = self.next;
-        let sends = flags & (tcp_flags::SYN | tcp_flags::FIN) != 0;
-        let payload: &[u8] = if flags & tcp_flags::PSH != 0 { b"data" } else { b"" };
-        let length = u32::from(sends) + payload.len() as u32;
-        let acknowledging = |number| if flags & tcp_flags::ACK != 0 { number } else { 0 };
-        let (internet, host) = (self.family.of(Lan::INTERNET), self.family.of(Lan::HOST));
-        match end {
-            End::Inside => {
-                let segment = TcpSegment {
-                    source: self.port,
-                    destination: 80,
-                    sequence: ours,
-                    acknowledgement: acknowledging(theirs),
-                    flags,
-                };
-                let frame = Ethernet::new(from_inside.0, from_inside.1)
-                    .ip(of(self.family, endpoint(1, 10)), internet)
-                    .tcp(segment, payload);
-                send_frames(&inside.namespace, "eth0", &[frame]).expect("sends");
-                self.next[0] += length;
-                ours
-            }
-            End::Outside => {
-                let segment = TcpSegment {
-                    source: 80,
-                    destination: self.port,
-                    sequence: theirs,
-                    acknowledgement: acknowledging(ours),
-                    flags,
-                };
-                let frame = Ethernet::new(from_outside.0, from_outside.1).ip(internet, host).tcp(segment, payload);
-                send_frames(&scene.lan().internet, "eth0", &[frame]).expect("sends");
-                self.next[1] += length;
-                theirs
-            }
-        }
-    }
-
-    /// Whether a captured frame is the segment that this end sent with these flags and this sequence number.
-    fn is_ours(&self, frame: &Captured, (end, sent, sequence): (End, u8, u32)) -> bool {
-        let Transport::Tcp { source, destination, flags } = frame.view.transport else { return false };
-        let ports = if end == End::Inside { (self.port, 80) } else { (80, self.port) };
-        let at = if self.family == Family::V4 { 38 } else { 58 };
-        let right_family = frame.view.source.is_some_and(|source| source.is_ipv4() == (self.family == Family::V4));
-        !frame.outgoing
-            && right_family
-            && (source, destination, flags) == (ports.0, ports.1, sent)
-            && frame.bytes.get(at..at + 4) == Some(&sequence.to_be_bytes())
+    /// Sends the next segment of this end.
+    fn send(&mut self, end: End, flags: u8) -> Sent {
+        let (from, to) = if end == End::Inside { (0, 1) } else { (1, 0) };
+        let counted = flags & (tcp_flags::SYN | tcp_flags::FIN) != 0;
+        let data = if flags & tcp_flags::PSH != 0 { 4 } else { 0 };
+        let acknowledgement = if flags & tcp_flags::ACK != 0 { self.next[to] } else { 0 };
+        let sequence = self.next[from];
+        self.next[from] += u32::from(counted) + u32::from(data);
+        let segment = Segment { end, port: self.port, flags, sequence, acknowledgement, data };
+        self.wire.send(self.family, segment)
     }
 }
 
@@ -176,7 +86,9 @@ fn n3_connections_end_when_idle_and_live_while_used() {
     const SYN: u8 = tcp_flags::SYN;
     const SYN_ACK: u8 = tcp_flags::SYN | tcp_flags::ACK;
     const FIN: u8 = tcp_flags::FIN | tcp_flags::ACK;
-    let wire = Wire::start();
+    let (established, transitory) = (ESTABLISHED.as_secs(), TRANSITORY.as_secs());
+    let timeouts = format!("[timeouts]\ntcp_established = {established}\ntcp_transitory = {transitory}\n");
+    let wire = Wire::start(configured(&timeouts));
     let begin = |port: u16, more: &[(End, u8)]| {
         let opening = [(Inside, SYN), (Outside, SYN_ACK), (Inside, ACK)];
         Family::ALL.map(|family| Crafted::after(&wire, family, port, &[&opening[..], more].concat()))

@@ -7,8 +7,8 @@ use std::{collections::HashMap, net::IpAddr};
 
 use datapath_common::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, HOST, Mutant, Network, PublishedKey, Settings, Subnet, Uplink,
-        claim, network_flags,
+        AddressKey, DropReason, Endpoint, HOST, Mutant, Network, PublishedKey, Settings, Subnet, Uplink, claim,
+        network_flags,
     },
     logic::parse::protocol,
     native::{self, Frame, NativeTables, State, checksums_are_right},
@@ -173,7 +173,7 @@ impl World {
 
     fn frame(&self, ifindex: u32, bytes: Vec<u8>) -> Frame {
         let mut frame = Frame::new(ifindex, bytes);
-        frame.route = Some(Route { ifindex: UPLINK, source: Address::NONE });
+        frame.route = Route::new(UPLINK, 0);
         frame.host_sockets = self.sockets.clone();
         frame
     }

@@ -24,6 +24,8 @@ pub struct Captured {
     pub view: View,
     /// Whether this namespace sent it; otherwise it arrived.
     pub outgoing: bool,
+    /// Whether the transport checksum was left to a device to complete, which a veth pair never does.
+    pub checksum_to_come: bool,
     /// The frame as it was, without a tag that the kernel had taken out.
     pub bytes: Vec<u8>,
 }
@@ -33,7 +35,8 @@ impl Captured {
     pub(crate) fn of(received: &Received, buffer: &[u8]) -> Option<Self> {
         let bytes = &buffer[..received.length];
         let view = View::of(bytes, received.vlan)?;
-        Some(Self { view, outgoing: received.outgoing, bytes: bytes.to_vec() })
+        let Received { outgoing, checksum_to_come, .. } = *received;
+        Some(Self { view, outgoing, checksum_to_come, bytes: bytes.to_vec() })
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::namespace::Namespace;
 
@@ -45,13 +46,14 @@ pub struct Client<'a> {
     namespace: &'a Namespace,
     source: Option<SocketAddr>,
     timeout: Duration,
+    hops: Option<u8>,
 }
 
 impl<'a> Client<'a> {
     /// A client with any source address, that gives up after three seconds.
     #[must_use]
     pub fn new(namespace: &'a Namespace) -> Self {
-        Self { namespace, source: None, timeout: Duration::from_secs(3) }
+        Self { namespace, source: None, timeout: Duration::from_secs(3), hops: None }
     }
 
     /// Binds to this address (port 0: any) first.
@@ -65,6 +67,13 @@ impl<'a> Client<'a> {
     #[must_use]
     pub fn from_address(self, source: IpAddr) -> Self {
         self.from(SocketAddr::new(source, 0))
+    }
+
+    /// Sends packets with this TTL or hop limit.
+    #[must_use]
+    pub fn hops(mut self, hops: u8) -> Self {
+        self.hops = Some(hops);
+        self
     }
 
     /// Gives up after this long.
@@ -143,6 +152,9 @@ impl<'a> Client<'a> {
             let socket = Socket::new(Domain::for_address(target), kind, None)?;
             socket.set_read_timeout(Some(self.timeout))?;
             socket.set_write_timeout(Some(self.timeout))?;
+            if let Some(hops) = self.hops {
+                set_hops(&socket, target, hops)?;
+            }
             if let Some(source) = self.source {
                 socket.set_reuse_address(kind == Type::STREAM)?;
                 bind(&socket, source)?;
@@ -150,6 +162,12 @@ impl<'a> Client<'a> {
             Ok(socket)
         })
     }
+}
+
+/// Sets the TTL or hop limit of what a socket sends to `target` and the like.
+pub fn set_hops(socket: &impl AsFd, target: SocketAddr, hops: u8) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    if target.is_ipv4() { socket.set_ttl_v4(hops.into()) } else { socket.set_unicast_hops_v6(hops.into()) }
 }
 
 /// Binds a socket. A socket that was closed just now lives on for a moment in every program that another thread is

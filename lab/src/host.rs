@@ -211,6 +211,12 @@ impl Host {
             .collect()
     }
 
+    /// A metric that the programs count.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        let status = self.json(["status"])?;
+        status["metrics"][name].as_u64().with_context(|| format!("`status --json` has metrics.{name}"))
+    }
+
     /// How many packets were dropped for this reason.
     pub fn dropped(&self, reason: &str) -> Result<u64> {
         Ok(self.drops()?.get(reason).copied().unwrap_or(0))

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
 
-use crate::client::Client;
+use crate::client::{Client, set_hops};
 
 /// An ICMP error about a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,8 +48,7 @@ impl Inquirer {
 
     /// Sends a datagram with this TTL or hop limit.
     pub fn send(&self, target: SocketAddr, ttl: u8, payload: &[u8]) -> io::Result<()> {
-        let socket = socket2::SockRef::from(&self.0);
-        if target.is_ipv4() { socket.set_ttl_v4(ttl.into()) } else { socket.set_unicast_hops_v6(ttl.into()) }?;
+        set_hops(&self.0, target, ttl)?;
         self.0.send_to(payload, target).map(drop)
     }
 

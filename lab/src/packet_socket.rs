@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Linux's `TP_STATUS_VLAN_VALID` (`include/uapi/linux/if_packet.h`).
 const VLAN_VALID: u32 = 1 << 4;
+/// Linux's `TP_STATUS_CSUMNOTREADY`.
+const CHECKSUM_NOT_READY: u32 = 1 << 3;
 
 /// A raw packet socket on one interface of the namespace it was made in.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(crate) struct Received {
     pub(crate) length: usize,
     pub(crate) outgoing: bool,
     pub(crate) vlan: Option<u16>,
+    pub(crate) checksum_to_come: bool,
 }
 
 impl PacketSocket {
@@ -110,10 +113,12 @@ impl PacketSocket {
         if length < 0 {
             return Err(io::Error::last_os_error());
         }
+        let status = auxiliary(&message);
         Ok(Received {
             length: length.unsigned_abs(),
             outgoing: source.sll_pkttype == libc::PACKET_OUTGOING,
-            vlan: vlan_of(&message),
+            vlan: status.filter(|said| said.tp_status & VLAN_VALID != 0).map(|said| said.tp_vlan_tci),
+            checksum_to_come: status.is_some_and(|said| said.tp_status & CHECKSUM_NOT_READY != 0),
         })
     }
 
@@ -147,8 +152,8 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// The VLAN tag that the kernel took out of the frame.
-fn vlan_of(message: &libc::msghdr) -> Option<u16> {
+/// What the kernel says about the frame: the VLAN tag that it took out, and whether the checksum is still to be completed.
+fn auxiliary(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
     // SAFETY: `message` was filled by recvmsg, and its control buffer is still alive in the caller.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
@@ -156,8 +161,7 @@ fn vlan_of(message: &libc::msghdr) -> Option<u16> {
         let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
         if level == libc::SOL_PACKET && kind == libc::PACKET_AUXDATA {
             // SAFETY: the kernel puts a tpacket_auxdata into messages of this type; it may be unaligned.
-            let data = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
-            return (data.tp_status & VLAN_VALID != 0).then_some(data.tp_vlan_tci);
+            return Some(unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() });
         }
         // SAFETY: as above.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };

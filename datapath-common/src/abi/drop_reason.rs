@@ -141,11 +141,11 @@ drop_reasons! {
         "An IP protocol that cannot be translated.",
         "Use TCP, UDP or ICMP echo, or a network without masquerade.";
     TtlExceeded = 34, "ttl_exceeded",
-        "Its TTL or hop limit has run out.",
-        "Look for a routing loop.";
+        "Its TTL or hop limit has run out, and its sender could not be told: it is an error itself, or there were too many.",
+        "Look for a routing loop; `icmp_errors_limited` of `status --json` counts those that were too many.";
     TooBig = 35, "too_big",
-        "It is larger than the MTU of where it goes.",
-        "Give all networks on the way the same MTU.";
+        "It is larger than the MTU of where it goes, and its sender could not be told: it is a later fragment or an error itself, or there were too many.",
+        "Give all networks on the way the same MTU; `icmp_errors_limited` of `status --json` counts those that were too many.";
     SourceRouted = 36, "source_routed",
         "It carries a source route (IPv4 LSRR or SSRR, IPv6 routing header type 0).",
         "Look at the sender: source routing is refused (RFC 5095, RFC 7126).";
@@ -167,11 +167,14 @@ drop_reasons! {
     FragmentOverlap = 42, "fragment_overlap",
         "A fragment that repeats or overlaps another one of its datagram, or one behind its end.",
         "Look at the sender: fragments are made to overlap in order to hide something (RFC 5722).";
+    TcpInvalid = 43, "tcp_invalid",
+        "A TCP segment that no receiver would take: a RST outside the window of its connection, or flags that contradict each other.",
+        "Nothing: the connection goes on. If there are many, somebody tries to end connections of others.";
 }
 
 impl DropReason {
     /// Entries of the per-reason counters: one more than the highest number.
-    pub const COUNT: u32 = 43;
+    pub const COUNT: u32 = 44;
 }
 
 #[cfg(test)]

@@ -53,10 +53,25 @@ impl Endpoint {
 pub struct EndpointUsage {
     /// Flows charged to the endpoint; bounded by [`super::Settings::flow_quota`].
     pub flows: u32,
-    /// Tokens left for broadcast and multicast packets.
-    pub flood_tokens: u32,
-    /// When the tokens were last refilled.
-    pub flood_refilled: u64,
+    /// Zero.
+    pub padding: u32,
+    /// For broadcast and multicast packets, which [`super::Settings::flood_rate`] bounds.
+    pub flood: TokenBucket,
+    /// For ICMP errors about what the endpoint sent, which [`super::Settings::icmp_error_rate`] bounds. That at index
+    /// [`HOST`] is for what came from outside and from the host.
+    pub icmp_errors: TokenBucket,
+}
+
+/// What is left of a rate.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TokenBucket {
+    /// Tokens left.
+    pub tokens: u32,
+    /// Zero.
+    pub padding: u32,
+    /// When they were last refilled.
+    pub refilled: u64,
 }
 
 /// An address on a network.

@@ -50,6 +50,20 @@ pub mod tcp {
     pub const REPLY_FIN: u32 = 1 << 4;
     /// RST of either. Taken back by a later packet without RST (RFC 7857 section 2.2).
     pub const RST: u32 = 1 << 5;
+    /// Another SYN of the initiator, with another number, after the connection was open.
+    pub const REOPENED: u32 = 1 << 6;
+}
+
+/// Sequence numbers of a TCP connection, host order. Of the pairs, the initiator's is the first.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sequences {
+    /// The number behind all that each side has sent.
+    pub next: [u32; 2],
+    /// The number that each side expects next, as it said last.
+    pub acknowledged: [u32; 2],
+    /// The number behind the latest SYN of the initiator, be it of the connection or [`tcp::REOPENED`].
+    pub reopened: u32,
 }
 
 /// A packet's addresses as it arrives.
@@ -141,6 +155,10 @@ pub struct Flow {
     pub route_ifindex: u32,
     /// When the route was looked up, in units of 2^30 ns of CLOCK_MONOTONIC.
     pub route_checked: u32,
+    /// Largest IP packet that the route takes, in bytes; 0: not looked up yet.
+    pub route_mtu: u32,
+    /// Of TCP. Each number is written by packets of one direction, but in the handshake.
+    pub sequences: Sequences,
     /// Packets of the initiator and of the responder.
     pub packets: [u64; 2],
     /// Bytes of the initiator and of the responder, from the IP header on.

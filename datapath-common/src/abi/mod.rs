@@ -17,9 +17,9 @@ mod settings;
 
 pub use address::Address;
 pub use drop_reason::DropReason;
-pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey};
+pub use endpoint::{AddressKey, Endpoint, EndpointUsage, HOST, MacKey, TokenBucket};
 pub use event::{Event, Program};
-pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
+pub use flow::{Flow, FlowEnd, FlowIndex, FlowKey, Sequences, UdpMapped, UdpMapping, claim, flow_flags, scope, tcp};
 pub use fragment::{
     Datagram, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS, FRAGMENTS_HELD,
     FragmentKey, FragmentSearch, FragmentSet, HeldFragment, Piece, datagram,
@@ -134,7 +134,7 @@ mod tests {
             ("AddressKey", size_of::<super::AddressKey>(), align_of::<super::AddressKey>(), 24),
             ("MacKey", size_of::<super::MacKey>(), 8, 16),
             ("Endpoint", size_of::<super::Endpoint>(), align_of::<super::Endpoint>(), 72),
-            ("EndpointUsage", size_of::<super::EndpointUsage>(), align_of::<super::EndpointUsage>(), 16),
+            ("EndpointUsage", size_of::<super::EndpointUsage>(), align_of::<super::EndpointUsage>(), 40),
             ("Network", size_of::<super::Network>(), 8, 56),
             ("Subnet", size_of::<super::Subnet>(), 8, 8),
             ("Uplink", size_of::<super::Uplink>(), align_of::<super::Uplink>(), 40),
@@ -142,13 +142,13 @@ mod tests {
             ("Publication", size_of::<super::Publication>(), 8, 24),
             ("FlowKey", size_of::<super::FlowKey>(), align_of::<super::FlowKey>(), 40),
             ("FlowIndex", size_of::<super::FlowIndex>(), 8, 8),
-            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 176),
+            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 200),
             ("FragmentKey", size_of::<super::FragmentKey>(), align_of::<super::FragmentKey>(), 40),
             ("Datagram", size_of::<super::Datagram>(), align_of::<super::Datagram>(), 200),
             ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 276672),
             ("UdpMapping", size_of::<super::UdpMapping>(), align_of::<super::UdpMapping>(), 40),
             ("UdpMapped", size_of::<super::UdpMapped>(), align_of::<super::UdpMapped>(), 32),
-            ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 88),
+            ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 96),
             ("Event", size_of::<super::Event>(), align_of::<super::Event>(), 72),
         ];
         for (name, size, align, expected) in layouts {

@@ -60,6 +60,18 @@ pub enum Mutant {
     OverlapsPassed = 27,
     /// Fragments keep the identification that their sender gave them (N6).
     IdentificationKept = 28,
+    /// No ICMP error is sent (N9, B6).
+    ErrorsUnsent = 29,
+    /// Packets may have any size (B6).
+    SizeIgnored = 30,
+    /// Segments may have any size (B6).
+    SegmentsIgnored = 31,
+    /// ICMP errors are sent as fast as they are asked for (N9).
+    ErrorsUnlimited = 32,
+    /// An ICMP error is still to be completed by a device (N7).
+    ErrorsUnfinished = 33,
+    /// A reset ends its connection whatever its number (N3).
+    ResetsBelieved = 34,
     /// A masqueraded flow leaves from the port it goes to (N1).
     PortsSwapped = 60,
     /// Segments of unknown connections leave (N3).
@@ -68,7 +80,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 36] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -97,6 +109,12 @@ impl Mutant {
         Self::FragmentsNotHeld,
         Self::OverlapsPassed,
         Self::IdentificationKept,
+        Self::ErrorsUnsent,
+        Self::SizeIgnored,
+        Self::SegmentsIgnored,
+        Self::ErrorsUnlimited,
+        Self::ErrorsUnfinished,
+        Self::ResetsBelieved,
         Self::PortsSwapped,
         Self::UnknownPassed,
     ];

@@ -36,6 +36,10 @@ pub struct Settings {
     pub masquerade_port_first: u32,
     /// The last, host order.
     pub masquerade_port_last: u32,
+    /// ICMP errors a second to an endpoint, and to all that is outside; also the burst.
+    pub icmp_error_rate: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// Values of [`Settings::program_log`]; each includes those before it.
@@ -69,6 +73,9 @@ impl Settings {
         event_interval: SECOND / 10,
         masquerade_port_first: 1_024,
         masquerade_port_last: 65_535,
+        // As Linux (net.ipv4.icmp_msgs_per_sec).
+        icmp_error_rate: 1_000,
+        padding: 0,
     };
 }
 
@@ -86,15 +93,24 @@ pub enum Metric {
     FlowsYielded = 3,
     /// Datagrams of which fragments were held whose first one never came, or sets of them.
     DatagramsForgotten = 4,
+    /// ICMP time exceeded messages sent.
+    TimeExceededSent = 5,
+    /// ICMP fragmentation needed and packet too big messages sent.
+    TooBigSent = 6,
+    /// ICMP errors not sent because there were too many.
+    IcmpErrorsLimited = 7,
 }
 
 impl Metric {
     /// Every metric, with its name as `/metrics` and `status` show it.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowsReclaimed, "flows_reclaimed"),
         (Self::EventsLost, "events_lost"),
         (Self::FlowsYielded, "flows_yielded"),
         (Self::DatagramsForgotten, "datagrams_forgotten"),
+        (Self::TimeExceededSent, "time_exceeded_sent"),
+        (Self::TooBigSent, "too_big_sent"),
+        (Self::IcmpErrorsLimited, "icmp_errors_limited"),
     ];
 }

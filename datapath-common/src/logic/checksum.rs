@@ -15,7 +15,8 @@ impl Sum {
 
     /// Adds a word, with the carry coming in at the other end.
     #[inline(always)]
-    const fn add(self, word: u64) -> Self {
+    #[must_use]
+    pub const fn add(self, word: u64) -> Self {
         let (sum, carry) = self.0.overflowing_add(word);
         Self(sum + carry as u64)
     }

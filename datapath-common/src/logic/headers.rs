@@ -35,6 +35,10 @@ pub struct Headers {
     pub length: u32,
     /// Bytes of the whole packet, laid out the same way.
     pub packet_length: u32,
+    /// The MTU that the packet exceeds, once a stage has found that it does.
+    pub exceeds: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 impl Headers {
@@ -99,6 +103,13 @@ impl Headers {
         u16::from_be(self.word(offset))
     }
 
+    /// A 32-bit field as a number.
+    #[inline(always)]
+    #[must_use]
+    pub fn number32(&self, offset: usize) -> u32 {
+        u32::from_be(self.word(offset))
+    }
+
     /// The IPv4 address at a constant offset.
     #[inline(always)]
     #[must_use]
@@ -124,6 +135,19 @@ impl Headers {
     pub fn put_ipv6(&mut self, offset: usize, address: &Address) {
         self.set_word(offset, address.words[0]);
         self.set_word(offset + 8, address.words[1]);
+    }
+
+    /// Where the IP packet ends, counted from the Ethernet header; padding of the frame is behind that. A length field of 0
+    /// is that of a packet above 64 KiB between devices of one host (Linux b1a78b9b9886, RFC 2675 section 3).
+    #[inline(always)]
+    #[must_use]
+    pub fn packet_end(&self) -> u32 {
+        let (before, length) = if self.ethertype() == ethertype::IPV4 {
+            (ETHERNET, self.number16(16))
+        } else {
+            (ETHERNET + 40, self.number16(18))
+        };
+        if length == 0 { self.packet_length } else { before + length as u32 }
     }
 
     /// Destination MAC address.

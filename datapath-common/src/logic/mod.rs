@@ -3,7 +3,9 @@
 pub mod checksum;
 pub mod fragment;
 pub mod headers;
+pub mod message;
 pub mod parse;
 pub mod quoted;
 pub mod rewrite;
+pub mod segment;
 pub mod tcp_state;

@@ -32,14 +32,20 @@ pub mod icmp {
     pub const ECHO_REPLY: u8 = 0;
     /// ICMP destination unreachable, fragmentation needed included (RFC 792, RFC 1191).
     pub const UNREACHABLE: u8 = 3;
+    /// Code of [`UNREACHABLE`]: fragmentation needed.
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
     /// ICMP redirect.
     pub const REDIRECT: u8 = 5;
     /// ICMP time exceeded.
     pub const TIME_EXCEEDED: u8 = 11;
     /// ICMP parameter problem.
     pub const PARAMETER_PROBLEM: u8 = 12;
-    /// ICMPv6 destination unreachable; packet too big and time exceeded are 2 and 3 (RFC 4443).
+    /// ICMPv6 destination unreachable (RFC 4443).
     pub const V6_UNREACHABLE: u8 = 1;
+    /// ICMPv6 packet too big.
+    pub const V6_TOO_BIG: u8 = 2;
+    /// ICMPv6 time exceeded.
+    pub const V6_TIME_EXCEEDED: u8 = 3;
     /// ICMPv6 parameter problem.
     pub const V6_PARAMETER_PROBLEM: u8 = 4;
     /// ICMPv6 echo request.

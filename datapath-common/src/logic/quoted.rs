@@ -52,7 +52,7 @@ pub fn parse_quoted<P: Packet>(packet: &P, headers: &Headers, error: &Parsed, qu
         parse_v6(packet, quoted)?
     }
     let at = quoted.transport_offset as u32;
-    if at + PORTS > end_of(headers, error) {
+    if at + PORTS > headers.packet_end() {
         return None;
     }
     transport(&packet.load(at)?, UNSEEN, ANY_LENGTH, ANY_LENGTH, quoted).ok()?;
@@ -94,16 +94,6 @@ fn parse_v6<P: Packet>(packet: &P, quoted: &mut Parsed) -> Option<()> {
     if quoted.fragment == Fragment::Later { None } else { Some(()) }
 }
 
-/// Where the IP packet around the error ends, counted from the Ethernet header.
-#[inline(always)]
-fn end_of(headers: &Headers, error: &Parsed) -> u32 {
-    if error.ethertype == ethertype::IPV4 {
-        ETHERNET + headers.number16(16) as u32
-    } else {
-        TRANSPORT_V6 as u32 + headers.number16(18) as u32
-    }
-}
-
 /// Makes the quoted packet the one with key `sent`, and mends its checksums, as far as they are quoted, and that of the
 /// error. What else the error says (code, MTU, pointer, extensions by RFC 4884) stays.
 ///
@@ -134,7 +124,7 @@ pub fn rewrite_quoted<P: Packet>(
     }
     write_ports(packet, quoted, sent)?;
     if let Some((offset, pseudo)) = checksum_of(quoted)
-        && offset + 2 <= end_of(headers, error)
+        && offset + 2 <= headers.packet_end()
     {
         let difference = if pseudo { ports.plus(addresses) } else { ports };
         changed = changed.plus(mend(packet, offset, difference, quoted.transport == Transport::Udp)?);

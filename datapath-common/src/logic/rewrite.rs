@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// Makes the packet leave as the reverse of `answers`, with one hop less when `routed`, and with the MAC addresses that
-/// `headers` has by now. Everything is written in one go; checksums are mended by difference.
+/// `headers` has by now; it has a hop left then. Everything is written in one go; checksums are mended by difference.
 ///
 /// # Errors
-/// [`DropReason::TtlExceeded`], [`DropReason::WriteFailed`].
+/// [`DropReason::WriteFailed`].
 #[inline(always)]
 pub fn rewrite<P: Packet>(
     packet: &mut P,
@@ -23,9 +23,6 @@ pub fn rewrite<P: Packet>(
     answers: &FlowKey,
     routed: bool,
 ) -> Result<(), DropReason> {
-    if routed && parsed.ttl <= 1 {
-        return Err(DropReason::TtlExceeded);
-    }
     mend_transport(packet, parsed, answers)?;
     if parsed.ethertype == ethertype::IPV4 {
         rewrite_v4(packet, headers, parsed, answers, routed)

@@ -3,10 +3,12 @@
 use std::vec::Vec;
 
 use crate::{
-    abi::{DropReason, FRAGMENT_ROOM, FlowKey, PublishedKey},
+    abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, PublishedKey},
     logic::{
         checksum,
         headers::{ETHERNET, Headers, ROOM},
+        message::Message,
+        parse::Parsed,
     },
     path::{Checksum, Packet, Route},
 };
@@ -48,7 +50,7 @@ pub struct Frame {
     /// Whether it has no Ethernet header.
     pub bare: bool,
     /// What the host's routes say.
-    pub route: Option<Route>,
+    pub route: Route,
     /// Local keys that a socket of the host would take: protocol, address and port (wire order).
     pub host_sockets: Vec<PublishedKey>,
 }
@@ -69,7 +71,7 @@ impl Frame {
             copies: Vec::new(),
             again: Vec::new(),
             bare: false,
-            route: None,
+            route: Route::NONE,
             host_sockets: Vec::new(),
         }
     }
@@ -134,6 +136,23 @@ impl Packet for Frame {
     fn resize(&mut self, length: u32) -> Result<(), DropReason> {
         self.bytes.resize(length as usize, 0);
         Ok(())
+    }
+
+    fn quote(&self, message: &mut Message) -> bool {
+        let quoted = message.quoted as usize;
+        let bytes = self.at(ETHERNET).and_then(|at| self.bytes.get(at..at + quoted));
+        if let Some(bytes) = bytes {
+            message.quotation()[..quoted].copy_from_slice(bytes);
+        }
+        bytes.is_some()
+    }
+
+    fn become_message(&mut self, _: &Parsed, headers: &Headers, header_length: u32, message: &Message) -> bool {
+        let before = if self.bare { ETHERNET as usize } else { 0 };
+        let length = message.length() as usize;
+        self.bytes = [&headers.bytes[before..header_length as usize], &message.bytes()[..length]].concat();
+        self.segment_size = 0;
+        true
     }
 
     fn add_link_header(&mut self) -> Result<(), DropReason> {
@@ -208,8 +227,8 @@ impl Packet for Frame {
         self.looped_back
     }
 
-    fn route(&self, _: &FlowKey, _: u32, _: bool) -> Result<Route, DropReason> {
-        self.route.ok_or(DropReason::NoRoute)
+    fn route(&self, _: &FlowKey, _: u32, _: Option<&mut Address>) -> Route {
+        self.route
     }
 
     fn host_socket(&self, key: &FlowKey) -> bool {

@@ -3,18 +3,16 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Scratch, Tables, Verdict,
-    flow_slots::{end, uncharge},
-    forward, icmp_error,
+    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, icmp_error,
     slot::FlowSlot,
 };
 use crate::{
-    abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, claim, flow_flags, scope, tcp},
+    abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope},
     logic::{
         headers::{ETHERNET, Headers},
         parse::{Parsed, Transport, protocol},
         rewrite::rewrite,
-        tcp_state::{self, Direction, flag},
+        tcp_state::{self, Direction},
     },
 };
 
@@ -61,6 +59,9 @@ fn find_and_send<P: Packet, T: Tables>(
     if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
         end(tables, slot);
         return None;
+    }
+    if let Err(reason) = forward::check_hops(parsed, other_side(flow, direction).0.scope) {
+        return Some(Err(reason));
     }
     Some(send(packet, tables, headers, parsed, &Step { slot, direction, now }).unwrap())
 }
@@ -135,10 +136,10 @@ fn is_current<T: Tables>(tables: &T, flow: &Flow, direction: Direction, parsed: 
 }
 
 /// A packet of a flow.
-struct Step {
-    slot: FlowSlot,
-    direction: Direction,
-    now: u64,
+pub(super) struct Step {
+    pub slot: FlowSlot,
+    pub direction: Direction,
+    pub now: u64,
 }
 
 /// Advances the flow and sends the packet: out as the reverse of what the other side sends in.
@@ -161,60 +162,75 @@ fn advance_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     step: &Step,
 ) -> Outcome {
-    let Step { slot, direction, now } = *step;
+    let Step { slot, direction, .. } = *step;
     let flow = slot.get();
     let (answers, to) = other_side(flow, direction);
-    advance(tables, slot, parsed, direction, now);
+    if parsed.transport == Transport::Tcp
+        && let Some(refused) = connection::advance(packet, tables, headers, parsed, step).outcome()
+    {
+        return refused;
+    }
+    advance(tables, slot, parsed, step);
     let verdict = match answers.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
-        scope::UPLINK => Verdict::ToUplink(uplink_of(packet, tables, step, answers, parsed.key.scope)?),
-        _ => forward::to_endpoint(packet, tables, headers, to.endpoint)?,
+        scope::UPLINK => {
+            let route = route_of(packet, tables, step, answers, parsed.key.scope)?;
+            forward::check_size(packet, tables, headers, parsed, route.mtu())?;
+            Verdict::ToUplink(route.ifindex())
+        }
+        _ => forward::to_endpoint(packet, tables, headers, parsed, to.endpoint)?,
     };
     rewrite(packet, headers, parsed, answers, forward::is_routed(parsed.key.scope, answers.scope))?;
     slot.count(direction == Direction::Reply, headers.packet_length - ETHERNET);
     Ok(verdict)
 }
 
-/// The uplink the flow leaves by. The route is asked for again once a second, so that a change of the host's routes
+/// The route the flow leaves by. It is asked for again once a second, so that a change of the host's routes
 /// is followed without the daemon.
 #[inline(always)]
-fn uplink_of<P: Packet, T: Tables>(
+fn route_of<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     step: &Step,
     answers: &FlowKey,
     network_id: u16,
-) -> Result<u32, DropReason> {
+) -> Result<Route, DropReason> {
     let Step { slot, now, .. } = *step;
     let flow = slot.get();
-    let (known, checked) = (flow.route_ifindex, flow.route_checked);
-    if known != 0 && checked == (now >> 30) as u32 {
+    let known = Route::new(flow.route_ifindex, flow.route_mtu);
+    if known.ifindex() != 0 && flow.route_checked == (now >> 30) as u32 {
         return Ok(known);
     }
-    let uplink = route(packet, tables, answers, network_id)?;
-    if has_moved(tables, flow, uplink) {
+    let route = route(packet, tables, answers, network_id)?;
+    if has_moved(tables, flow, route.ifindex()) {
         // A new flow takes the right address (as nf_nat_oif_changed does).
         end(tables, slot);
         return Err(DropReason::OutOfState);
     }
-    slot.set_route(uplink, now);
-    Ok(uplink)
+    slot.set_route(route, now);
+    Ok(route)
 }
 
-/// The uplink by which the host's routes lead from this network to who sends `answers`.
+/// The way by which the host's routes lead from this network to who sends `answers`.
 #[inline(always)]
 pub(super) fn route<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     answers: &FlowKey,
     network_id: u16,
-) -> Result<u32, DropReason> {
+) -> Result<Route, DropReason> {
     let network = tables.network(network_id as u32).ok_or(DropReason::UnknownPort)?;
-    let route = packet.route(answers, network.gateway_ifindex, false)?;
-    if tables.uplink(route.ifindex).is_none() {
-        return Err(DropReason::NotAnUplink);
+    Ok(by_uplink(tables, packet.route(answers, network.gateway_ifindex, None))?.0)
+}
+
+/// The route, as far as its uplink lets it go, and the uplink.
+#[inline(always)]
+pub(super) fn by_uplink<T: Tables>(tables: &T, route: Route) -> Result<(Route, &Uplink), DropReason> {
+    if route == Route::NONE {
+        return Err(DropReason::NoRoute);
     }
-    Ok(route.ifindex)
+    let uplink = tables.uplink(route.ifindex()).ok_or(DropReason::NotAnUplink)?;
+    Ok((route.bounded_by(uplink), uplink))
 }
 
 /// Whether the external address of a masqueraded flow is no longer the one for this uplink: it belongs to the uplink that
@@ -226,11 +242,11 @@ pub(super) fn has_moved<T: Tables>(tables: &T, flow: &Flow, uplink: u32) -> bool
         && (known != 0 && known != uplink || !tables.is_host_address(&flow.reply.destination))
 }
 
-/// Moves the connection state and the deadline on.
+/// Moves the deadline on.
 #[inline(always)]
-fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction, now: u64) {
+fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step) {
+    let Step { direction, now, .. } = *step;
     let flow = slot.get();
-    let state = if parsed.transport == Transport::Tcp { advance_tcp(tables, slot, parsed, direction) } else { 0 };
     let from_inside = match direction {
         Direction::Original => true,
         Direction::Reply => {
@@ -241,7 +257,7 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Di
             parsed.transport == Transport::Tcp || flow.flags & flow_flags::MASQUERADED == 0
         }
     };
-    let deadline = now + timeout(tables, parsed.key.protocol, state);
+    let deadline = now + timeout(tables, parsed.key.protocol, flow.tcp);
     let known = flow.deadline;
     if from_inside && (deadline > known + DEADLINE_SLACK || known > deadline + DEADLINE_SLACK) {
         slot.set_deadline(deadline);
@@ -249,25 +265,6 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Di
             extend_mapping(tables, flow, deadline);
         }
     }
-}
-
-/// Adds what the segment says, and returns the state. A connection that both ends have closed is charged to nobody.
-#[inline(always)]
-fn advance_tcp<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, direction: Direction) -> u32 {
-    let before = slot.get().tcp;
-    let seen = tcp_state::seen(before, direction, parsed.flags);
-    let mut state = before | seen;
-    if seen & !before != 0 {
-        slot.add_tcp(seen);
-        if tcp_state::is_closed(state) && slot.add_flag(flow_flags::CLOSED) {
-            uncharge(tables, slot.get());
-        }
-    }
-    if before & tcp::RST != 0 && parsed.flags & flag::RST == 0 {
-        slot.clear_tcp(tcp::RST);
-        state &= !tcp::RST;
-    }
-    state
 }
 
 /// A UDP mapping lives as long as its longest flow.

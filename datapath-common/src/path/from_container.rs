@@ -1,8 +1,8 @@
 //! Everything a container sends.
 
 use super::{
-    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, fragments, masquerade, neighbour,
-    port, port::Port, route, switch,
+    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, fragments, icmp_answer, masquerade,
+    neighbour, port, port::Port, route, switch,
 };
 use crate::{
     abi::{DropReason, FlowEnd, Mutant},
@@ -22,7 +22,28 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
     let Some(port) = port::sender(packet, tables) else {
         return Err(DropReason::UnknownPort);
     };
-    if let Some(outcome) = admit(packet, tables, &port, scratch).outcome() {
+    let outcome = decide(packet, tables, &port, scratch);
+    name_router(&port, scratch);
+    icmp_answer::or_answer(outcome, packet, tables, scratch, port.index)
+}
+
+/// Whoever answers what the endpoint sent is its gateway, or where it has none, whom it was sent to.
+#[inline(always)]
+fn name_router(port: &Port<'_>, scratch: &mut Scratch) {
+    let Scratch { headers, parsed, message, .. } = scratch;
+    let gateway = port.network.gateway(parsed.ethertype == ethertype::IPV4);
+    if gateway.is_none() {
+        message.sender = parsed.key.destination;
+        message.sender_mac = headers.destination_mac();
+    } else {
+        message.sender = *gateway;
+        message.sender_mac = port.network.gateway_mac;
+    }
+}
+
+#[inline(always)]
+fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scratch: &mut Scratch) -> Outcome {
+    if let Some(outcome) = admit(packet, tables, port, scratch).outcome() {
         return outcome;
     }
     let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
@@ -31,14 +52,14 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
     }
     let Scratch { headers, parsed, .. } = scratch;
     if headers.destination_mac() != port.network.gateway_mac {
-        return switch::unicast(packet, tables, &port, headers, parsed);
+        return switch::unicast(packet, tables, port, headers, parsed);
     }
-    let way = route::from_endpoint(tables, &port, parsed);
+    let way = route::from_endpoint(tables, port, parsed);
     if let Some(outcome) = way.outcome() {
         return outcome;
     }
     if way == Packed::NONE {
-        masquerade::begin(packet, tables, &port, parsed)?;
+        masquerade::begin(packet, tables, port, parsed)?;
     }
     flow_table::follow_begun(packet, tables, headers, parsed, sender)
 }

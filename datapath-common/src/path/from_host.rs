@@ -1,8 +1,10 @@
 //! From the host to containers, by a network's gateway device.
 
-use super::{Outcome, Packet, Scratch, Tables, Verdict, arp, forward, from_container::CONSUMED, neighbour, switch};
+use super::{
+    Outcome, Packet, Scratch, Tables, Verdict, arp, forward, from_container::CONSUMED, icmp_answer, neighbour, switch,
+};
 use crate::{
-    abi::{Address, AddressKey, DropReason, HOST},
+    abi::{Address, AddressKey, DropReason, HOST, Network},
     logic::{
         headers::{ETHERNET, ethertype},
         parse::{Transport, parse},
@@ -17,6 +19,25 @@ use crate::{
 pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
     let network_id = tables.network_by_gateway(packet.ifindex()).ok_or(DropReason::UnknownPort)?;
     let network = tables.network(network_id).ok_or(DropReason::UnknownPort)?;
+    let outcome = decide(packet, tables, scratch, (network_id, network));
+    // The host's stack keeps to the MTU of the gateway device, which is the network's unless somebody changed it. There is
+    // no router on this way: for the host it is as if the endpoint had told it.
+    let Scratch { headers, parsed, message, .. } = scratch;
+    message.sender = parsed.key.destination;
+    message.sender_mac = headers.destination_mac();
+    match icmp_answer::or_answer(outcome, packet, tables, scratch, HOST) {
+        Ok(Verdict::Reflected) => Ok(forward::to_host(network)),
+        outcome => outcome,
+    }
+}
+
+#[inline(always)]
+fn decide<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    (network_id, network): (u32, &Network),
+) -> Outcome {
     if packet.entered_by() != 0 {
         return Err(DropReason::Forwarded);
     }
@@ -57,7 +78,7 @@ pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     if index == HOST || endpoint.generation == 0 {
         return Err(DropReason::UnknownDestination);
     }
-    forward::check_size(packet, headers, network.mtu)?;
+    forward::check_size(packet, tables, headers, parsed, network.mtu)?;
     forward::address_frame(headers, endpoint, network);
     packet.store_headers(headers, ETHERNET)?;
     Ok(Verdict::ToEndpoint(endpoint.ifindex))

@@ -1,8 +1,10 @@
 //! The host's own connections to published ports, by 127.0.0.1, `::1` and its other addresses.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, fragments, publish};
+use super::{
+    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, forward, fragments, icmp_answer, publish,
+};
 use crate::{
-    abi::{DropReason, FlowEnd, scope},
+    abi::{DropReason, FlowEnd, HOST, scope},
     logic::{
         headers::{ETHERNET, ethertype},
         parse::{Fragment, Parsed, parse},
@@ -23,6 +25,17 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
         return Ok(Verdict::Pass);
     }
     parsed.key.scope = scope::LOOPBACK;
+    let outcome = ip(packet, tables, scratch);
+    // For the process it is as if the address it asked had told it.
+    scratch.message.sender = scratch.parsed.key.destination;
+    match icmp_answer::or_answer(outcome, packet, tables, scratch, HOST) {
+        Ok(Verdict::Reflected) => Ok(forward::to_loopback(tables, &mut scratch.headers)),
+        outcome => outcome,
+    }
+}
+
+#[inline(always)]
+fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
     if let Some(outcome) = gather(packet, tables, scratch).outcome() {
         return outcome;
     }

@@ -1,8 +1,8 @@
 //! What comes in from the outside. The host's own traffic passes untouched.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, fragments, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, fragments, icmp_answer, publish};
 use crate::{
-    abi::{DropReason, FlowEnd, Mutant, scope},
+    abi::{DropReason, FlowEnd, HOST, Mutant, Uplink, scope},
     logic::{
         headers::ethertype,
         parse::{Fragment, Parsed, Transport, parse},
@@ -47,7 +47,18 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
         // The host takes unicast IP inside a group frame; nothing of ours comes or goes that way.
         return if concerns_us(tables, parsed) { Err(DropReason::WrongDestination) } else { Ok(Verdict::Pass) };
     }
-    ip(packet, tables, scratch)
+    let outcome = ip(packet, tables, scratch);
+    name_router(uplink, scratch);
+    icmp_answer::or_answer(outcome, packet, tables, scratch, HOST)
+}
+
+/// Whoever answers what came in is the uplink, or where it has no address of that family, whom it was sent to.
+#[inline(always)]
+fn name_router(uplink: &Uplink, scratch: &mut Scratch) {
+    let Scratch { headers, parsed, message, .. } = scratch;
+    let own = if parsed.ethertype == ethertype::IPV4 { uplink.ipv4 } else { uplink.ipv6 };
+    message.sender = if own.is_none() { parsed.key.destination } else { own };
+    message.sender_mac = headers.destination_mac();
 }
 
 /// Whether it is for one of our networks, or claims to come from one.

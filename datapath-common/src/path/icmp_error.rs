@@ -76,16 +76,17 @@ fn translate_and_send<P: Packet, T: Tables>(
     let flow = found.slot.get();
     // What the quoted packet was as it arrived, before it was translated.
     let (sent, to) = flow_table::other_side(flow, found.direction);
+    forward::check_hops(error, sent.scope)?;
     let verdict = match sent.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => {
-            let uplink = flow_table::route(packet, tables, sent, error.key.scope)?;
+            let uplink = flow_table::route(packet, tables, sent, error.key.scope)?.ifindex();
             if flow_table::has_moved(tables, flow, uplink) {
                 return Err(DropReason::OutOfState);
             }
             Verdict::ToUplink(uplink)
         }
-        _ => forward::to_endpoint(packet, tables, headers, to.endpoint)?,
+        _ => forward::to_endpoint(packet, tables, headers, error, to.endpoint)?,
     };
     let by_other_end = error.key.source == quoted.key.source;
     let answers = FlowKey {

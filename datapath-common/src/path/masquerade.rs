@@ -3,8 +3,9 @@
 use core::mem::offset_of;
 
 use super::{
-    Inserted, Packet, Route, Step, Tables,
+    Inserted, Packet, Step, Tables,
     flow_slots::{self, Begun},
+    flow_table, forward,
     port::Port,
     publish,
     slot::{Beginning, FlowSlot},
@@ -35,8 +36,11 @@ pub(super) fn begin<P: Packet, T: Tables>(
         && !port.network.is_routed(parsed.key.source.is_v4())
         && !tables.mutant(Mutant::MasqueradeSkipped);
     may_leave(tables, parsed, translated)?;
-    let route = packet.route(&parsed.key.reverse(scope::UPLINK), port.network.gateway_ifindex, true)?;
-    let uplink = tables.uplink(route.ifindex).ok_or(DropReason::NotAnUplink)?;
+    forward::check_hops(parsed, scope::UPLINK)?;
+    let answers = parsed.key.reverse(scope::UPLINK);
+    let mut source = Address::NONE;
+    let route = packet.route(&answers, port.network.gateway_ifindex, Some(&mut source));
+    let (route, uplink) = flow_table::by_uplink(tables, route)?;
     let own = if parsed.key.source.is_v4() { uplink.ipv4 } else { uplink.ipv6 };
     let beginning = Beginning {
         initiator: FlowEnd { endpoint: port.index, generation: port.endpoint.generation },
@@ -44,12 +48,12 @@ pub(super) fn begin<P: Packet, T: Tables>(
         publication: 0,
         publication_generation: 0,
         flags: if translated { flow_flags::MASQUERADED } else { 0 },
-        route_ifindex: route.ifindex,
     };
     let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(scope::UPLINK);
+    begun.slot.set_route(route, tables.now());
     let found = if translated {
-        external_address(&route, own).and_then(|external| {
+        external_address(source, own).and_then(|external| {
             begun.slot.set_reply_destination(external);
             take_port(packet, tables, &begun, parsed.transport == Transport::Udp)
         })
@@ -82,8 +86,8 @@ fn may_leave<T: Tables>(tables: &T, parsed: &Parsed, translated: bool) -> Result
 
 /// The route's own source address, else the uplink's first.
 #[inline(always)]
-fn external_address(route: &Route, own: Address) -> Result<Address, DropReason> {
-    let address = if route.source.is_none() { own } else { route.source };
+fn external_address(source: Address, own: Address) -> Result<Address, DropReason> {
+    let address = if source.is_none() { own } else { source };
     if address.is_none() { Err(DropReason::NoUplinkAddress) } else { Ok(address) }
 }
 

@@ -6,6 +6,7 @@
 //! the kernel is the code that the tests run natively. Every path ends in an [`Outcome`].
 
 mod arp;
+mod connection;
 mod flow_slots;
 mod flow_table;
 mod forward;
@@ -14,6 +15,7 @@ mod from_container;
 mod from_host;
 mod from_loopback;
 mod from_uplink;
+mod icmp_answer;
 mod icmp_error;
 mod masquerade;
 mod neighbour;
@@ -44,6 +46,7 @@ use crate::{
         checksum::Sum,
         fragment::Fragmented,
         headers::{self, Headers},
+        message::Message,
         parse::Parsed,
     },
 };
@@ -63,13 +66,42 @@ pub struct Checksum {
     pub ipv6: bool,
 }
 
-/// Where the host's routes lead.
+/// Where the host's routes lead. One word, for a BPF stack is small.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Route {
-    /// The device.
-    pub ifindex: u32,
-    /// The source address the host would use, where the kernel tells; else [`Address::NONE`].
-    pub source: Address,
+pub struct Route(u64);
+
+impl Route {
+    /// To nowhere.
+    pub const NONE: Self = Self(0);
+
+    /// By this device, for packets of at most `mtu` bytes; 0 where the kernel does not tell.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(ifindex: u32, mtu: u32) -> Self {
+        Self((ifindex as u64) << 32 | mtu as u64)
+    }
+
+    /// The device; 0 for none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ifindex(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Largest IP packet that the route takes, in bytes, or 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mtu(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The route with an MTU, which is at most that of the uplink it leads to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bounded_by(self, uplink: &Uplink) -> Self {
+        let known = self.mtu() != 0 && self.mtu() < uplink.mtu;
+        Self::new(self.ifindex(), if known { self.mtu() } else { uplink.mtu })
+    }
 }
 
 /// Where a path keeps what it read. The kernel's programs have it in a per-CPU map, for their stack has 512 bytes.
@@ -82,6 +114,8 @@ pub struct Scratch {
     pub parsed: Parsed,
     /// What the packet that an ICMP error quotes says.
     pub quoted: Parsed,
+    /// An ICMP error in the making.
+    pub message: Message,
     /// Which part of which datagram it is.
     pub fragmented: Fragmented,
 }
@@ -89,9 +123,17 @@ pub struct Scratch {
 impl Scratch {
     /// Nothing read yet.
     pub const EMPTY: Self = Self {
-        headers: Headers { lead: [0; 2], bytes: [0; headers::ROOM], length: 0, packet_length: 0 },
+        headers: Headers {
+            lead: [0; 2],
+            bytes: [0; headers::ROOM],
+            length: 0,
+            packet_length: 0,
+            exceeds: 0,
+            padding: 0,
+        },
         parsed: Parsed::EMPTY,
         quoted: Parsed::EMPTY,
+        message: Message::EMPTY,
         fragmented: Fragmented::EMPTY,
     };
 }
@@ -123,6 +165,11 @@ pub trait Packet {
     /// # Errors
     /// [`DropReason::WriteFailed`].
     fn resize(&mut self, length: u32) -> Result<(), DropReason>;
+    /// Reads as many bytes of the IP packet as the message quotes. False when the packet is shorter.
+    fn quote(&self, message: &mut Message) -> bool;
+    /// Makes the packet one of `header_length` bytes of headers, the link header included, and a message, in one piece and
+    /// with nothing left for a device to complete. `parsed` is what it was. False when the kernel refuses.
+    fn become_message(&mut self, parsed: &Parsed, headers: &Headers, header_length: u32, message: &Message) -> bool;
     /// Puts 14 bytes of link header before a packet that has none, as those of tunnels have not.
     ///
     /// # Errors
@@ -162,11 +209,10 @@ pub trait Packet {
     fn set_mark(&mut self, mark: u32);
     /// Whether the packet is the host's copy for itself of a group packet that it sent.
     fn is_looped_back(&self) -> bool;
-    /// Asks the host's routes where a packet goes that `answers` will answer and that came in by `ifindex`.
-    ///
-    /// # Errors
-    /// [`DropReason::NoRoute`].
-    fn route(&self, answers: &FlowKey, ifindex: u32, with_source: bool) -> Result<Route, DropReason>;
+    /// Asks the host's routes where a packet goes that `answers` will answer and that came in by `ifindex`;
+    /// [`Route::NONE`] when they lead nowhere. The source address that the host would use is left in `source`, where
+    /// the kernel tells.
+    fn route(&self, answers: &FlowKey, ifindex: u32, source: Option<&mut Address>) -> Route;
     /// Whether a socket of the host would take a packet with this key: a listener or a connection.
     fn host_socket(&self, key: &FlowKey) -> bool;
 }

@@ -1,7 +1,7 @@
 //! Published ports: finding the publication, and beginning the flow to its endpoint.
 
 use super::{
-    Inserted, Tables, flow_slots,
+    Inserted, Tables, flow_slots, forward,
     port::{self, Port},
     slot::Beginning,
 };
@@ -57,6 +57,7 @@ pub(super) fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: 
     let Some(target) = port::port(tables, publication.endpoint) else {
         return Err(DropReason::EndpointGone);
     };
+    forward::check_hops(parsed, target.endpoint.network as u16)?;
     if publication.generation == 0 || target.endpoint.generation != publication.endpoint_generation {
         return Err(DropReason::EndpointGone);
     }
@@ -77,7 +78,6 @@ pub(super) fn begin<T: Tables>(tables: &T, parsed: &Parsed, index: u32, client: 
         publication: index,
         publication_generation: publication.generation,
         flags: flow_flags::PUBLISHED,
-        route_ifindex: 0,
     };
     let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(target.endpoint.network as u16);
@@ -164,6 +164,7 @@ fn may_enter(parsed: &Parsed) -> Result<(), DropReason> {
 /// Begins a flow from outside to a container's own address.
 #[inline(never)]
 fn begin_untranslated<T: Tables>(tables: &T, parsed: &Parsed, network_id: u32) -> Result<(), DropReason> {
+    forward::check_hops(parsed, network_id as u16)?;
     let key = AddressKey::new(network_id, parsed.key.destination);
     let index = tables.endpoint_by_address(&key).ok_or(DropReason::UnknownDestination)?;
     let Some(target) = port::port(tables, index) else {
@@ -175,7 +176,6 @@ fn begin_untranslated<T: Tables>(tables: &T, parsed: &Parsed, network_id: u32) -
         publication: 0,
         publication_generation: 0,
         flags: 0,
-        route_ifindex: 0,
     };
     let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(network_id as u16);

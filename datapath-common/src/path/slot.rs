@@ -7,7 +7,8 @@
 
 use core::ptr;
 
-use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, FragmentSet, claim};
+use super::Route;
+use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, FragmentSet, Sequences, TokenBucket, claim};
 
 #[cfg(target_arch = "bpf")]
 mod atomic {
@@ -94,8 +95,6 @@ pub struct Beginning {
     pub publication_generation: u32,
     /// [`crate::abi::flow_flags`].
     pub flags: u32,
-    /// The uplink it leaves by, or 0 when it has not been looked up.
-    pub route_ifindex: u32,
 }
 
 /// One slot of `FLOWS`.
@@ -155,10 +154,10 @@ impl FlowSlot {
             // Until its first packet is followed, which sets the right one. The clock may tick in between.
             (*flow).deadline = now + (1 << 34);
             (*flow).created = now;
-            (*flow).route_ifindex = beginning.route_ifindex;
-            (*flow).route_checked = (now >> 30) as u32;
+            (*flow).route_ifindex = 0;
             (*flow).packets = [0; 2];
             (*flow).bytes = [0; 2];
+            (*flow).sequences = Sequences { next: [0; 2], acknowledged: [0; 2], reopened: 0 };
             serial
         }
     }
@@ -208,6 +207,35 @@ impl FlowSlot {
         unsafe { atomic::and32(&raw mut (*self.0).tcp, !bits) };
     }
 
+    /// Sets the TCP bits of a connection that begins once more.
+    #[inline(always)]
+    pub fn set_tcp(&self, bits: u32) {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::exchange32(&raw mut (*self.0).tcp, bits) };
+    }
+
+    /// Writes those sequence numbers that have changed, so that two directions on two CPUs do not undo each other's.
+    #[inline(always)]
+    pub fn set_sequences(&self, before: &Sequences, after: &Sequences) {
+        // SAFETY: valid by `new`; whole words.
+        unsafe {
+            let at = &raw mut (*self.0).sequences;
+            let mut side = 0;
+            while side < 2 {
+                if after.next[side] != before.next[side] {
+                    ptr::write_volatile(&raw mut (*at).next[side], after.next[side]);
+                }
+                if after.acknowledged[side] != before.acknowledged[side] {
+                    ptr::write_volatile(&raw mut (*at).acknowledged[side], after.acknowledged[side]);
+                }
+                side += 1;
+            }
+            if after.reopened != before.reopened {
+                ptr::write_volatile(&raw mut (*at).reopened, after.reopened);
+            }
+        }
+    }
+
     /// Adds a flag, and says whether it was new.
     #[inline(always)]
     pub fn add_flag(&self, bit: u32) -> bool {
@@ -224,10 +252,11 @@ impl FlowSlot {
 
     /// Remembers the route.
     #[inline(always)]
-    pub fn set_route(&self, ifindex: u32, now: u64) {
+    pub fn set_route(&self, route: Route, now: u64) {
         // SAFETY: valid by `new`; whole words, and a mix of two routes heals within a second.
         unsafe {
-            ptr::write_volatile(&raw mut (*self.0).route_ifindex, ifindex);
+            ptr::write_volatile(&raw mut (*self.0).route_ifindex, route.ifindex());
+            ptr::write_volatile(&raw mut (*self.0).route_mtu, route.mtu());
             ptr::write_volatile(&raw mut (*self.0).route_checked, (now >> 30) as u32);
         }
     }
@@ -278,32 +307,47 @@ impl UsageSlot {
         unsafe { atomic::add32(&raw mut (*self.0).flows, u32::MAX) };
     }
 
-    /// Takes one flood token; `rate` tokens come back every second. CPUs that race may take one token twice.
+    /// Takes one token for a broadcast or multicast packet; `rate` come back every second.
     #[inline(always)]
     #[must_use]
     pub fn take_flood_token(&self, rate: u32, now: u64) -> bool {
-        // SAFETY: valid by `new`; whole words.
-        unsafe {
-            let usage = self.0;
-            let elapsed = now.wrapping_sub(ptr::read_volatile(&raw const (*usage).flood_refilled));
-            let mut tokens = ptr::read_volatile(&raw const (*usage).flood_tokens);
-            if elapsed >= 1_000_000_000 {
-                tokens = rate;
-                ptr::write_volatile(&raw mut (*usage).flood_refilled, now);
-            } else {
-                // 2^-30 s is within 7 % of a nanosecond count, and needs no division.
-                let earned = (elapsed.wrapping_mul(rate as u64) >> 30) as u32;
-                if earned > 0 {
-                    tokens = if tokens + earned > rate { rate } else { tokens + earned };
-                    ptr::write_volatile(&raw mut (*usage).flood_refilled, now);
-                }
+        // SAFETY: valid by `new`.
+        unsafe { take_token(&raw mut (*self.0).flood, rate, now) }
+    }
+
+    /// Takes one token for an ICMP error; `rate` come back every second.
+    #[inline(always)]
+    #[must_use]
+    pub fn take_icmp_error_token(&self, rate: u32, now: u64) -> bool {
+        // SAFETY: valid by `new`.
+        unsafe { take_token(&raw mut (*self.0).icmp_errors, rate, now) }
+    }
+}
+
+/// Takes one token of a valid bucket; `rate` come back every second, and so many it can hold. CPUs that race may take one
+/// token twice.
+#[inline(always)]
+unsafe fn take_token(bucket: *mut TokenBucket, rate: u32, now: u64) -> bool {
+    // SAFETY: valid by the caller; whole words.
+    unsafe {
+        let elapsed = now.wrapping_sub(ptr::read_volatile(&raw const (*bucket).refilled));
+        let mut tokens = ptr::read_volatile(&raw const (*bucket).tokens);
+        if elapsed >= 1_000_000_000 {
+            tokens = rate;
+            ptr::write_volatile(&raw mut (*bucket).refilled, now);
+        } else {
+            // 2^-30 s is within 7 % of a nanosecond count, and needs no division.
+            let earned = (elapsed.wrapping_mul(rate as u64) >> 30) as u32;
+            if earned > 0 {
+                tokens = if tokens + earned > rate { rate } else { tokens + earned };
+                ptr::write_volatile(&raw mut (*bucket).refilled, now);
             }
-            if tokens == 0 {
-                return false;
-            }
-            ptr::write_volatile(&raw mut (*usage).flood_tokens, tokens - 1);
-            true
         }
+        if tokens == 0 {
+            return false;
+        }
+        ptr::write_volatile(&raw mut (*bucket).tokens, tokens - 1);
+        true
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn unicast<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     port: &Port<'_>,
-    headers: &Headers,
+    headers: &mut Headers,
     parsed: &Parsed,
 ) -> Outcome {
     unicast_packed(packet, tables, port, headers, parsed).unwrap()
@@ -26,7 +26,7 @@ fn unicast_packed<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     port: &Port<'_>,
-    headers: &Headers,
+    headers: &mut Headers,
     parsed: &Parsed,
 ) -> Packed {
     Packed::new(unicast_inline(packet, tables, port, headers, parsed))
@@ -37,7 +37,7 @@ fn unicast_inline<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     port: &Port<'_>,
-    headers: &Headers,
+    headers: &mut Headers,
     parsed: &Parsed,
 ) -> Outcome {
     let key = AddressKey::new(port.endpoint.network, parsed.key.destination);
@@ -49,7 +49,7 @@ fn unicast_inline<P: Packet, T: Tables>(
     if !port.has(network_flags::ICC) && !tables.mutant(Mutant::IccIgnored) {
         return Err(DropReason::IccDisabled);
     }
-    forward::check_size(packet, headers, port.network.mtu)?;
+    forward::check_size(packet, tables, headers, parsed, port.network.mtu)?;
     Ok(Verdict::ToEndpoint(target.ifindex))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
-use crate::grammar::{SEQUENCE_SHIFT, Step, Traits, identification, read_tag};
+use crate::grammar::{Kind, SEQUENCE_SHIFT, Step, Traits, identification, read_tag};
 use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, lies, locate, long, put, word};
 use crate::reassembly::{FRAGMENT, FRAGMENT_HEADER};
 use crate::twins::{Arrival, HOST, MEMBERS};
@@ -22,6 +22,10 @@ pub struct Canonical {
 pub const RIGHT: u16 = 0;
 /// Stands for UDP's "none": no packet with an address in it is as wrong as that.
 const NONE: u16 = 0xffff;
+
+/// The bit of the byte in which it is (RFC 791 section 3.1). What has no identification has it (RFC 6864); the host's own
+/// errors have neither.
+const DONT_FRAGMENT: u8 = 0x40;
 
 /// ICMP's answer with the time of day (RFC 792).
 const TIMESTAMP_REPLY: u8 = 14;
@@ -75,7 +79,7 @@ impl<'a> Context<'a> {
         let likeness = |step: &Step| {
             let body = arrival.frame.get(located.transport..).unwrap_or(&[]);
             let alike = step.frames[0].iter().map(|frame| in_common(body, frame)).max();
-            (alike, step.traits.quotes == error, lies(&step.frames[0][0]))
+            (alike, step.traits.damage.is_some(), step.traits.quotes == error, lies(&step.frames[0][0]))
         };
         suspects.max_by_key(|step| likeness(step)).map(|step| step.flow)
     }
@@ -146,6 +150,9 @@ impl<'a> Context<'a> {
             frame[located.transport + 8..located.transport + 12].fill(0);
         }
         if is_error(frame, located) {
+            if located.v4 {
+                frame[20] &= !DONT_FRAGMENT;
+            }
             blank_quoted(frame, located);
         }
         if located.v4 && located.protocol == ICMP && frame.get(located.transport) == Some(&TIMESTAMP_REPLY) {
@@ -159,11 +166,11 @@ impl<'a> Context<'a> {
             put(frame, at, RIGHT);
         }
         if matches!(located.protocol, ICMP | ICMPV6) || !self.steps.contains_key(&identification_of(frame, located)) {
-            put(frame, identification_at(located), 0);
+            put(frame, located.identification(), 0);
         }
         let Some((world, step)) = step else { return };
         if step.traits.decoration.fragments.is_some() && located.v4 {
-            put(frame, identification_at(located), 0);
+            put(frame, located.identification(), 0);
         }
         if step.traits.decoration.is_filled_in() && located.v4 && located.transport <= frame.len() {
             frame[ETHERNET + 20..located.transport].fill(0);
@@ -174,9 +181,9 @@ impl<'a> Context<'a> {
             && (renamed.at == arrival.port || renamed.at == step.port && arrival.port == HOST)
         {
             put(frame, at, renamed.from);
-            if is_error(frame, located) {
-                blank_quoted_checksum(frame, located);
-            }
+        }
+        if step.traits.renamed.is_some() && is_error(frame, located) {
+            blank_quoted_checksum(frame, located);
         }
         if is_translated_within(step, &step.frames[world][0], arrival, located) {
             // Netfilter translates on the bridge what stays within a network: no hop, and the MAC address of the sibling.
@@ -192,6 +199,10 @@ pub fn is_translated_within(step: &Step, sent: &[u8], arrival: &Arrival, located
     same_network
         && locate(sent).is_some_and(|sent| (sent.source, sent.destination) != (located.source, located.destination))
 }
+
+/// So much of what an IPv6 error quotes is compared: all that there is room for (RFC 4443 section 2.4 (c)), but for a
+/// fragment header that one host has taken out.
+const QUOTED: usize = 1_280 - 40 - 8 - FRAGMENT_HEADER;
 
 /// Takes the fragment header out of the IPv6 packet that an error quotes at this place, where it is of no fragment: one host
 /// has taken it out before it quotes, the other not.
@@ -216,6 +227,10 @@ fn blank_quoted(frame: &mut Vec<u8>, located: &Located) {
     let at = located.transport + 8;
     if !located.v4 {
         without_fragment_header(frame, at);
+        if frame.len() > at + QUOTED {
+            frame.truncate(at + QUOTED);
+            put(frame, 18, (8 + QUOTED) as u16);
+        }
     }
     let fields: &[(usize, usize)] = if located.v4 { &[(4, 2), (8, 1), (10, 2)] } else { &[(2, 2), (7, 1)] };
     for (offset, length) in fields {
@@ -257,13 +272,8 @@ fn renamed_port(frame: &[u8], located: &Located, leaves: bool) -> Option<usize> 
     Some(before + of((destination, source)))
 }
 
-/// Where IPv4's identification is, or the lower part of IPv6's flow label.
-fn identification_at(located: &Located) -> usize {
-    if located.v4 { 18 } else { 16 }
-}
-
 fn identification_of(frame: &[u8], located: &Located) -> u16 {
-    word(frame, identification_at(located)).unwrap_or(0)
+    word(frame, located.identification()).unwrap_or(0)
 }
 
 /// Puts in place of each checksum how wrong it is. That is what a translation by differences keeps.
@@ -306,18 +316,18 @@ fn is_about_links(arrival: &Arrival) -> bool {
     }
 }
 
-/// Whether an arrival has an address of a packet, which may be another's with a damaged identification otherwise. The
-/// host's own may be translated at both ends.
+/// Whether an arrival has an address of a packet, which may be another's with a damaged identification otherwise. What the
+/// host begins may be translated at both ends.
 fn has_address_of(arrived: &Located, step: &Step) -> bool {
     let known = |sent: Located| [sent.source, sent.destination];
     let mut sent = step.frames.iter().flatten().filter_map(|frame| locate(frame)).flat_map(known);
-    step.port == HOST || sent.any(|address| [arrived.source, arrived.destination].contains(&address))
+    step.traits.kind == Kind::FromHost || sent.any(|address| [arrived.source, arrived.destination].contains(&address))
 }
 
-/// How much of this is also in that, in pieces of eight bytes at any place.
+/// How much of this is also in that, in pieces of four bytes at any place.
 fn in_common(this: &[u8], that: &[u8]) -> usize {
-    let pieces: HashSet<_> = that.windows(8).collect();
-    this.windows(8).filter(|piece| pieces.contains(piece)).count()
+    let pieces: HashSet<_> = that.windows(4).collect();
+    this.windows(4).filter(|piece| pieces.contains(piece)).count()
 }
 
 /// Whether a neighbour's answer is about the address that the question is about (RFC 826, RFC 4861 sections 4.3 and 4.4).

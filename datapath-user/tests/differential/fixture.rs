@@ -41,6 +41,7 @@ pub fn told(missing: &Missing<'_>, seen: &Seen, exchange: &Exchange<'_>) -> Stri
         exchange.seen.iter().filter(|(frame, other)| *frame != missing.frame && other.flow == seen.flow)
     {
         text += &arrival(frame, other.counts);
+        let _ = writeln!(text, "{}", hex(&frame.frame));
     }
     text
 }

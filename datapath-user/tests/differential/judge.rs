@@ -9,9 +9,9 @@ use crate::report::Report;
 use crate::twins::Twins;
 
 /// So many unexplained differences are enough of one pair of worlds.
-const ENOUGH: usize = 20;
+const ENOUGH: usize = 400;
 /// So many of them are minimised, for that takes minutes; none of a seeded fault.
-const MINIMISED: usize = 3;
+const MINIMISED: usize = 0;
 
 /// The judge of one pair of worlds.
 pub struct Judge {
@@ -69,7 +69,7 @@ impl Judge {
         let arrivals = exchange.arrivals().filter(|(.., step)| step.traits.damage.is_none());
         arrivals.for_each(|(world, arrival, step)| self.grammar.saw(step.flow, world, arrival.port, &arrival.frame));
         for (missing, _, difference) in exchange.differences() {
-            if let Some(step) = missing.step.filter(|_| difference.is_none_or(Difference::is_pending)) {
+            if let Some(step) = missing.step.filter(|_| difference.is_none_or(Difference::leaves_state)) {
                 self.grammar.end(step.flow);
             }
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lab::Mac;
-use lab::frame::ethertype;
+use lab::frame::{ethertype, internet_checksum};
 
 pub const ETHERNET: usize = 14;
 pub const ICMP: u8 = 1;
@@ -72,6 +72,16 @@ pub fn locate(frame: &[u8]) -> Option<Located> {
 }
 
 impl Located {
+    /// Offset of IPv4's identification, or of the lower part of IPv6's flow label, where the test has one.
+    pub fn identification(&self) -> usize {
+        if self.v4 { 18 } else { 16 }
+    }
+
+    /// Whether the IP header has options, or extension headers behind it.
+    pub fn has_options(&self) -> bool {
+        self.transport > ETHERNET + if self.v4 { 20 } else { 40 }
+    }
+
     /// Offsets of source and destination port; an echo message has its identifier in place of one of them.
     pub fn ports(&self, frame: &[u8]) -> Option<(usize, usize)> {
         if self.fragment || self.transport + 8 > self.end {
@@ -96,6 +106,11 @@ impl Located {
             };
         (!self.fragment && at + 2 <= self.end).then_some(at)
     }
+}
+
+/// Whether an IPv4 header's checksum is right.
+pub fn has_right_header(frame: &[u8]) -> bool {
+    locate(frame).and_then(|ip| frame.get(ETHERNET..ip.transport)).is_some_and(|header| internet_checksum(header) == 0)
 }
 
 /// Whether a length field says what cannot be: of the IP packet, of its headers, of a UDP datagram or of a TCP header.

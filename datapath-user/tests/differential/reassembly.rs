@@ -29,6 +29,10 @@ pub fn reassembled(arrivals: &[Arrival]) -> Vec<Arrival> {
     let mut datagrams = BTreeMap::<_, Vec<(Piece, &Arrival)>>::new();
     for arrival in arrivals {
         match piece(&arrival.frame) {
+            // One alone has nothing to do with others of its identification.
+            Some((_, piece)) if piece.offset == 0 && !piece.more => {
+                whole.extend(joined(&[(piece, arrival)]));
+            }
             Some((identity, piece)) => {
                 datagrams.entry((arrival.port, identity)).or_default().push((piece, arrival));
             }

@@ -157,7 +157,7 @@ impl Twins {
     /// Starts the daemon's world, and builds the oracle's like it.
     pub fn start() -> Self {
         let mut plan = plan();
-        let options = DaemonOptions::with_config("flood_rate = 1000000\n");
+        let options = DaemonOptions::with_config("flood_rate = 1000000\nicmp_error_rate = 1000000\n");
         let scene = Scene::with(options);
         let containers = configure(&scene, &mut plan);
         let oracle = Oracle::build(&plan).unwrap_or_else(|error| panic!("the oracle stands: {error:#}"));

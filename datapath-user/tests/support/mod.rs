@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "every test file uses another part of this module")]
 
+pub mod wire;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::Path;

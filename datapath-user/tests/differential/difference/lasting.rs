@@ -2,11 +2,16 @@
 
 use std::net::IpAddr;
 
+use lab::frame::tcp_flags;
+
 use super::Difference;
 use crate::canonical::RIGHT;
-use crate::grammar::{Kind, Order};
-use crate::locate::{ICMP, ICMPV6, Located, TCP, UDP, lies, word};
+use crate::grammar::{Kind, Order, Traits};
+use crate::locate::{ICMP, ICMPV6, Located, TCP, UDP, has_right_header, lies, word};
 use crate::twins::{HOST, LAN, MEMBERS, plan};
+
+/// The one that leaves a flow behind whose state may differ.
+pub const TCP_STATE: &str = "tcp state";
 
 pub const DIFFERENCES: &[Difference] = &[
     // B3: our programs answer for siblings and the gateway, where Linux floods the question.
@@ -23,7 +28,8 @@ pub const DIFFERENCES: &[Difference] = &[
         name: "protocols",
         holds: |case| {
             let foreign = case.original().is_some_and(|ip| !matches!(ip.protocol, TCP | UDP | ICMP | ICMPV6));
-            let leaves = case.ours_less && case.from < MEMBERS && case.port == LAN;
+            let damaged = case.traits.damage.is_some();
+            let leaves = (case.ours_less || damaged) && case.from < MEMBERS && case.port == LAN;
             // What others of that protocol made of the same addresses in the oracle.
             let comes =
                 case.from == LAN && (case.ours_less && case.port < MEMBERS || !case.ours_less && case.port >= LAN);
@@ -69,7 +75,9 @@ pub const DIFFERENCES: &[Difference] = &[
         name: "header checksum",
         holds: |case| {
             let wrong = case.arrived.is_some_and(|ip| ip.v4) && word(case.frame, 24) != Some(RIGHT);
-            case.traits.damage.is_some() && !case.ours_less && wrong
+            // It may have had no hop left by it, or so it seems.
+            let answered = case.is_icmp([11, 3]) && !has_right_header(case.sent);
+            case.traits.damage.is_some() && !case.ours_less && (wrong || answered)
         },
     },
     // N11: refused; a router need not follow them, and need not walk through any number of headers.
@@ -94,10 +102,51 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "broken options",
         holds: |case| {
-            let decoration = &case.traits.decoration;
-            let damaged = case.traits.damage == Some("bit in IP");
-            let has_options = decoration.options.is_some() || decoration.extensions.is_some();
+            let damaged =
+                matches!(case.traits.damage, Some("bit in IP" | "lying next header" | "lying IP header length"));
+            let has_options = case.original().is_some_and(|ip| ip.has_options());
             damaged && has_options && (!case.ours_less || case.is_icmp([12, 4]))
+        },
+    },
+    // N3: a segment that does not fit what was seen of its connection passes and changes nothing: its receiver judges it (RFC
+    // 5961), and a connection that was reset is forgotten later (RFC 7857 section 2.2). For netfilter it is of no connection,
+    // so that it is dropped, or the host answers it by a reset.
+    Difference {
+        name: TCP_STATE,
+        holds: |case| {
+            let Traits { disturbed, reset, damage, quotes, .. } = *case.traits;
+            let unfit = disturbed || reset || damage == Some("bit behind IP");
+            let passes = !case.ours_less && (case.port != HOST || case.traits.kind == Kind::FromHost);
+            let is_the_hosts = case.ours_less && (case.port == HOST || case.is_tcp_reset());
+            (case.is("tcp") || quotes) && unfit && (passes || is_the_hosts)
+        },
+    },
+    // N3, N9: a SYN that had no hop left began nothing, so that its answer, made up by the test, is of no connection.
+    Difference {
+        name: "answer to a lost SYN",
+        holds: |case| {
+            let answers = case.is("tcp") && case.sent_tcp_flags() == Some(tcp_flags::SYN | tcp_flags::ACK);
+            let is_the_hosts = case.port == HOST || case.is_tcp_reset();
+            answers && case.traits.disturbed && case.ours_less != is_the_hosts
+        },
+    },
+    // N9: nobody is told about the hops of a packet that may not go on anyway. Linux counts them first.
+    Difference {
+        name: "refused before expired",
+        holds: |case| {
+            let told = case.dies() && case.ours_less && case.is_icmp([11, 3]) && case.port == case.from;
+            let internal = case.from < MEMBERS && plan().networks[case.from / 2].internal;
+            // Damage makes it of no connection, or for nobody; our host need not be a router.
+            let astray = case.traits.stray || case.traits.damage.is_some();
+            told && (internal || astray || case.traits.kind == Kind::Isolation)
+        },
+    },
+    // N9: that it is over is told by the gateway. Netfilter translates what the host says, too: by the published address.
+    Difference {
+        name: "teller",
+        holds: |case| {
+            let told = case.dies() && case.is_icmp([11, 3]) && case.port == case.from;
+            told && case.traits.kind == Kind::Hairpin
         },
     },
     // N9: a published port within one network is reached by the gateway, as in any other network: that is a hop. Netfilter
@@ -114,8 +163,7 @@ pub const DIFFERENCES: &[Difference] = &[
             let fragments = case.traits.decoration.fragments;
             let broken = matches!(fragments, Some((_, Order::Incomplete | Order::Overlapping)));
             let (damaged, is_piece) = (case.traits.damage.is_some(), case.arrived.is_some_and(|ip| ip.fragment));
-            let wrong_as_a_whole = fragments.is_some() && damaged && (!case.ours_less || case.port == HOST);
-            !case.ours_less && is_piece && (broken || damaged) || wrong_as_a_whole
+            !case.ours_less && is_piece && (broken || damaged) || fragments.is_some() && damaged
         },
     },
     // N6: what comes on loopback before its first fragment is let in behind our program there. Only a raw socket can send that.

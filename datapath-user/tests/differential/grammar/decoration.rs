@@ -6,6 +6,7 @@ use lab::frame::{ethertype, internet_checksum};
 
 use super::packet::Segment;
 use crate::locate::{ETHERNET, put, word};
+use crate::reassembly::FRAGMENT;
 
 /// IPv4 options (RFC 791 section 3.1, RFC 2113) by name.
 const OPTIONS: [(&str, &[u8]); 6] = [
@@ -25,7 +26,7 @@ const EXTENSIONS: [(&str, &[(u8, &[u8])]); 7] = [
     ("hop-by-hop options", &[(0, &PADDING)]),
     ("destination options", &[(60, &PADDING)]),
     ("both options", &[(0, &PADDING), (60, &PADDING)]),
-    ("atomic fragment", &[(44, &[0, 0, 0, 0, 0, 0, 7])]),
+    ("atomic fragment", &[(FRAGMENT, &[0, 0, 0, 0, 0, 0, 0])]),
     ("routing type 0", &[(43, &[0, 0, 0, 0, 0, 0, 0])]),
     ("routing type 253", &[(43, &[0, 253, 0, 0, 0, 0, 0])]),
     (

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
+use lab::frame::tcp_flags;
 use lab::{Lan, Mac, lan::address};
 
 use super::{Grammar, Renamed, script, single};
@@ -135,6 +136,8 @@ pub struct Flow {
     pub disturbed: bool,
     /// Whether it was reset.
     pub reset: bool,
+    /// Whether it begins with a TCP segment that begins nothing.
+    pub stray: bool,
     /// What has been sent so far.
     pub history: Vec<String>,
     ports: [Option<usize>; 2],
@@ -179,6 +182,7 @@ impl Flow {
             sequence,
             disturbed: false,
             reset: false,
+            stray: matches!(script.front(), Some(Move::Tcp { flags, .. }) if *flags != tcp_flags::SYN),
             history: Vec::new(),
             ports,
             script,
@@ -251,8 +255,9 @@ impl Flow {
     }
 }
 
-/// Sequence numbers begin with the flow's number, so that segments without payload are known too.
-pub const SEQUENCE_SHIFT: u32 = 12;
+/// Sequence numbers begin with the flow's number, so that segments without payload are known too. What is left has room for
+/// all that each side sends.
+pub const SEQUENCE_SHIFT: u32 = 14;
 
 /// Gives a flow to the outside, now and then, the port of the one before it: that of another endpoint towards the same
 /// target, where one of the two has to take another port, or that of the same endpoint towards another target. Says

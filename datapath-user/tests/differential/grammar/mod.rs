@@ -13,6 +13,7 @@ mod single;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use fastrand::Rng;
 use lab::frame::tcp_flags;
@@ -59,6 +60,8 @@ pub struct Traits {
     pub disturbed: bool,
     /// Its flow has been reset before.
     pub reset: bool,
+    /// Its flow is no connection: it began with something else than a SYN.
+    pub stray: bool,
 }
 
 /// Two right hosts may give a flow different ports where another flow has the one that it asks for.
@@ -83,6 +86,7 @@ impl Traits {
             renamed: None,
             disturbed: false,
             reset: false,
+            stray: false,
         }
     }
 
@@ -173,6 +177,7 @@ impl Grammar {
             renamed: None,
             disturbed: flow.disturbed,
             reset: flow.reset,
+            stray: flow.stray,
         };
         let said = next.told();
         let from = next.side();
@@ -191,13 +196,14 @@ impl Grammar {
             }
             Move::Quote { kind, code, length, router, .. } => {
                 (traits.quotes, traits.quoted) = (true, length);
-                let mut ends = self.ends(flow, from, port)?;
+                let last = [flow.last(from, 0)?, flow.last(from, 1)?];
+                let mut ends = self.ends(flow, from, port).filter(|_| packet::is_same(last))?;
                 // Inside, nobody speaks for another.
                 if router && port == LAN {
                     ends.iter_mut().for_each(|ends| ends.source.set_ip(router_before(ends.source.ip())));
                 }
-                let worlds = [0, 1]
-                    .map(|world| packet::quoting(&ends[world], flow.last(from, world)?, (kind, code), length, number));
+                let worlds =
+                    [0, 1].map(|world| packet::quoting(&ends[world], last[world], (kind, code), length, number));
                 let [Some(ours), Some(oracle)] = worlds else { return None };
                 [vec![ours], vec![oracle]]
             }
@@ -258,22 +264,26 @@ impl Grammar {
         }
     }
 
-    /// The same for flows of the host.
+    /// A source port of the host that no flow has had for long.
     fn fresh_host_port(&mut self) -> u16 {
-        self.next_host_port =
-            if HOST_PORTS.contains(&self.next_host_port) { self.next_host_port + 1 } else { *HOST_PORTS.start() };
+        self.next_host_port = next_port(self.next_host_port, HOST_PORTS, |_| true);
         self.next_host_port
     }
 
-    /// A source port that no flow has had for long.
+    /// A source port that no flow has had for long. Published ports are the host's: a container's flow from one is
+    /// translated to another in one world only.
     fn fresh_port(&mut self) -> u16 {
-        self.next_port = if self.next_port >= 60_000 { 1024 } else { self.next_port + 1 };
-        // Published ports are the host's: a container's flow from one is translated to another in one world only.
-        if (8080..8090).contains(&self.next_port) {
-            self.next_port = 8090;
-        }
+        self.next_port = next_port(self.next_port, 1024..=60_000, |port| !(8080..8090).contains(&port));
         self.next_port
     }
+}
+
+/// The port after this one that may be used. All have an even number of ones, so that a flipped bit never makes another
+/// flow's port of it.
+fn next_port(port: u16, range: RangeInclusive<u16>, may_be_used: impl Fn(u16) -> bool) -> u16 {
+    let fits = |port: &u16| port.count_ones() % 2 == 0 && may_be_used(*port);
+    let (after, again) = (port + 1..=*range.end(), range);
+    after.chain(again).find(fits).expect("there are many")
 }
 
 /// A router on the way to this address of the outside.

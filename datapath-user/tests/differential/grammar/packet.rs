@@ -6,6 +6,7 @@ use lab::frame::{Ethernet, TcpSegment, fragments, tcp_flags};
 use super::decoration::{Checksum, Decoration};
 use super::flow::{Flow, Move, Side};
 use crate::locate::{ETHERNET, Ends, locate, put, word};
+use crate::reassembly::FRAGMENT;
 
 /// What tagged payloads begin with; the numbers of packet and flow follow.
 pub const MAGIC: [u8; 4] = *b"\xd1ff\x7e";
@@ -105,7 +106,12 @@ pub fn frames(ends: &Ends, segment: &Segment, payload: &[u8], decoration: &Decor
         builder = builder.options(options);
     }
     for (kind, body) in decoration.extensions.iter().flat_map(|(_, headers)| *headers) {
-        builder = builder.extension(*kind, body);
+        let mut body = body.to_vec();
+        if *kind == FRAGMENT {
+            // Its own identification, so that it is not taken for a part of another one that never gets whole.
+            body[3..7].copy_from_slice(&number.to_be_bytes());
+        }
+        builder = builder.extension(*kind, &body);
     }
     let (source, destination) = (ends.source.port(), ends.destination.port());
     let mut frame = match segment {
@@ -133,12 +139,21 @@ pub fn frames(ends: &Ends, segment: &Segment, payload: &[u8], decoration: &Decor
     }
 }
 
+const NEXT_HOP_MTU: u32 = 1_492;
+
+/// Whether both worlds saw the same packet, by its length and its identification.
+pub fn is_same([ours, oracle]: [&[u8]; 2]) -> bool {
+    let identification = |frame: &[u8]| locate(frame).and_then(|ip| word(frame, ip.identification()));
+    ours.len() == oracle.len() && identification(ours) == identification(oracle)
+}
+
 /// An ICMP error about a frame, quoting so much of what follows the IP header.
 pub fn quoting(ends: &Ends, quoted: &[u8], (kind, code): (u8, u8), length: usize, number: u32) -> Option<Vec<u8>> {
     let located = locate(quoted)?;
     let end = located.end.min(located.transport + length);
-    // The mean field is the next hop's MTU where there is one (RFC 1191, RFC 4443 section 3.2).
-    let body = [&[0, 0, 5, 0], quoted.get(ETHERNET..end)?].concat();
+    // The mean field is the next hop's MTU where there is one (RFC 1191, RFC 4443 section 3.2): more than any packet here,
+    // for what each host learns of it, and when, is not what is compared.
+    let body = [&NEXT_HOP_MTU.to_be_bytes()[..], quoted.get(ETHERNET..end)?].concat();
     let ip = Ethernet::new(ends.source_mac, ends.destination_mac).ip(ends.source.ip(), ends.destination.ip());
     Some(ip.identification(identification(number)).icmp(kind, code, &body))
 }
