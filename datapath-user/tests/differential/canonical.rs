@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
 use crate::grammar::{Kind, SEQUENCE_SHIFT, Step, Traits, identification, read_tag};
-use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, lies, locate, long, put, word};
+use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, has_right_header, lies, locate, long, put, word};
 use crate::reassembly::{FRAGMENT, FRAGMENT_HEADER};
 use crate::twins::{Arrival, HOST, MEMBERS};
 
@@ -74,12 +74,14 @@ impl<'a> Context<'a> {
         let suspects = self.suspects.iter().filter(|step| {
             let Traits { damage, decoration, .. } = &step.traits;
             let cut = located.fragment && decoration.fragments.is_some();
-            has_address_of(&located, step) && (arrival.port == HOST || error || cut || damage.is_some())
+            let possible = step.traits.kind == Kind::FromHost || shares_address(&located, step);
+            possible && (arrival.port == HOST || error || cut || damage.is_some())
         });
         let likeness = |step: &Step| {
             let body = arrival.frame.get(located.transport..).unwrap_or(&[]);
             let alike = step.frames[0].iter().map(|frame| in_common(body, frame)).max();
-            (alike, step.traits.damage.is_some(), step.traits.quotes == error, lies(&step.frames[0][0]))
+            let Traits { damage, quotes, .. } = step.traits;
+            (alike, shares_address(&located, step), damage.is_some(), quotes == error, lies(&step.frames[0][0]))
         };
         suspects.max_by_key(|step| likeness(step)).map(|step| step.flow)
     }
@@ -100,15 +102,16 @@ impl<'a> Context<'a> {
     }
 
     fn identified(&self, frame: &[u8], located: &Located) -> Option<u32> {
-        // Fragments get identifications of the datapath's own.
-        if located.v4 && located.fragment {
+        // Fragments get identifications of the datapath's own, and a wrong header may have another's.
+        if located.v4 && (located.fragment || !has_right_header(frame)) {
             return None;
         }
         let step = *self.steps.get(&identification_of(frame, located))?;
         // The host numbers its own messages as it likes.
         let is_icmp = matches!(located.protocol, ICMP | ICMPV6);
-        let numbers = !is_icmp || step.traits.quotes || step.traits.what == "echo";
-        (numbers && has_address_of(located, step)).then_some(step.flow)
+        let is_of_kind = if is_error(frame, located) { step.traits.quotes } else { step.traits.what == "echo" };
+        let numbers = !is_icmp || is_of_kind;
+        (numbers && (step.traits.kind == Kind::FromHost || shares_address(located, step))).then_some(step.flow)
     }
 
     fn quoted(&self, frame: &[u8], located: &Located) -> Option<u32> {
@@ -316,12 +319,12 @@ fn is_about_links(arrival: &Arrival) -> bool {
     }
 }
 
-/// Whether an arrival has an address of a packet, which may be another's with a damaged identification otherwise. What the
-/// host begins may be translated at both ends.
-fn has_address_of(arrived: &Located, step: &Step) -> bool {
+/// Whether an arrival has an address of a packet, which may be another's with a damaged identification otherwise. But what
+/// the host begins may be translated at both ends.
+fn shares_address(arrived: &Located, step: &Step) -> bool {
     let known = |sent: Located| [sent.source, sent.destination];
     let mut sent = step.frames.iter().flatten().filter_map(|frame| locate(frame)).flat_map(known);
-    step.traits.kind == Kind::FromHost || sent.any(|address| [arrived.source, arrived.destination].contains(&address))
+    sent.any(|address| [arrived.source, arrived.destination].contains(&address))
 }
 
 /// How much of this is also in that, in pieces of four bytes at any place.

@@ -9,9 +9,9 @@ use crate::report::Report;
 use crate::twins::Twins;
 
 /// So many unexplained differences are enough of one pair of worlds.
-const ENOUGH: usize = 400;
+const ENOUGH: usize = 20;
 /// So many of them are minimised, for that takes minutes; none of a seeded fault.
-const MINIMISED: usize = 0;
+const MINIMISED: usize = 3;
 
 /// The judge of one pair of worlds.
 pub struct Judge {

@@ -3,13 +3,11 @@
 //! Each holds for packets of a kind, in one direction, and where it can be seen; none is about a frame that happened to
 //! differ.
 
-mod lasting;
-
-use lab::frame::tcp_flags;
+mod documented;
 
 use crate::canonical::Canonical;
 use crate::grammar::{Step, Traits};
-use crate::locate::{Located, TCP, locate};
+use crate::locate::{Located, locate};
 use crate::twins::{LAN, MEMBERS, OURS};
 
 /// A frame that arrived in one world more often than in the other.
@@ -48,12 +46,12 @@ struct Case<'a> {
 impl Difference {
     /// All of them.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        lasting::DIFFERENCES.iter()
+        documented::DIFFERENCES.iter()
     }
 
     /// Whether the state of a flow may differ from then on. Where it has no state, or is left as it was, it may not.
     pub fn leaves_state(&self) -> bool {
-        self.name == lasting::TCP_STATE
+        self.name == documented::TCP_STATE
     }
 
     /// The documented difference that this is.
@@ -98,16 +96,6 @@ impl Case<'_> {
         self.original().and_then(|ip| self.sent.get(if ip.v4 { 22 } else { 21 })).is_some_and(|ttl| *ttl <= 1)
     }
 
-    /// Whether it arrived as a TCP segment with RST.
-    fn is_tcp_reset(&self) -> bool {
-        tcp_flags_of(self.frame).is_some_and(|flags| flags & tcp_flags::RST != 0)
-    }
-
-    /// The flags it was sent with.
-    fn sent_tcp_flags(&self) -> Option<u8> {
-        tcp_flags_of(self.sent)
-    }
-
     /// Whether it arrived as an ICMP error of this type, IPv4 or IPv6.
     fn is_icmp(&self, kinds: [u8; 2]) -> bool {
         use crate::locate::{ICMP, ICMPV6};
@@ -117,11 +105,6 @@ impl Case<'_> {
             _ => false,
         })
     }
-}
-
-fn tcp_flags_of(frame: &[u8]) -> Option<u8> {
-    let located = locate(frame).filter(|ip| ip.protocol == TCP && !ip.fragment)?;
-    frame.get(located.transport + 13).copied()
 }
 
 /// What is documented is what is there.

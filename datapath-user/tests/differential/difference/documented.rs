@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use lab::frame::tcp_flags;
-
 use super::Difference;
 use crate::canonical::RIGHT;
 use crate::grammar::{Kind, Order, Traits};
@@ -110,24 +108,12 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     // N3: a segment that does not fit what was seen of its connection passes and changes nothing: its receiver judges it (RFC
     // 5961), and a connection that was reset is forgotten later (RFC 7857 section 2.2). For netfilter it is of no connection,
-    // so that it is dropped, or the host answers it by a reset.
+    // so that it is dropped, or the host answers it by a reset; but what it has tracked counts though it died on the way.
     Difference {
         name: TCP_STATE,
         holds: |case| {
             let Traits { disturbed, reset, damage, quotes, .. } = *case.traits;
-            let unfit = disturbed || reset || damage == Some("bit behind IP");
-            let passes = !case.ours_less && (case.port != HOST || case.traits.kind == Kind::FromHost);
-            let is_the_hosts = case.ours_less && (case.port == HOST || case.is_tcp_reset());
-            (case.is("tcp") || quotes) && unfit && (passes || is_the_hosts)
-        },
-    },
-    // N3, N9: a SYN that had no hop left began nothing, so that its answer, made up by the test, is of no connection.
-    Difference {
-        name: "answer to a lost SYN",
-        holds: |case| {
-            let answers = case.is("tcp") && case.sent_tcp_flags() == Some(tcp_flags::SYN | tcp_flags::ACK);
-            let is_the_hosts = case.port == HOST || case.is_tcp_reset();
-            answers && case.traits.disturbed && case.ours_less != is_the_hosts
+            (case.is("tcp") || quotes) && (disturbed || reset || damage == Some("bit behind IP"))
         },
     },
     // N9: nobody is told about the hops of a packet that may not go on anyway. Linux counts them first.
@@ -147,6 +133,14 @@ pub const DIFFERENCES: &[Difference] = &[
         holds: |case| {
             let told = case.dies() && case.is_icmp([11, 3]) && case.port == case.from;
             told && case.traits.kind == Kind::Hairpin
+        },
+    },
+    // N9: what is told goes where the packet came from, and that is where the frame says.
+    Difference {
+        name: "told on the way back",
+        holds: |case| {
+            let told = case.dies() && case.is_icmp([11, 3]) && case.port == case.from;
+            told && case.from == LAN && case.traits.damage == Some("bit in Ethernet")
         },
     },
     // N9: a published port within one network is reached by the gateway, as in any other network: that is a hop. Netfilter
@@ -204,7 +198,7 @@ pub const DIFFERENCES: &[Difference] = &[
             // identifier, and there are few targets.
             let shared = original.is_some_and(|ip| matches!(ip.protocol, UDP | ICMP | ICMPV6));
             let taken = shared || case.traits.renamed.is_some() || source.is_some_and(is_published);
-            case.port == LAN && case.traits.damage.is_some() && taken
+            (case.port == LAN || case.traits.renamed.is_some()) && case.traits.damage.is_some() && taken
         },
     },
 ];
