@@ -5,6 +5,7 @@
 //! - [`docker`]: `docker run` with stock dockerd, with the datapath, and with nobody in its place.
 //! - [`demo`]: the main job at work.
 //! - [`flows`]: forgetting all flows between two measurements.
+//! - [`new_flows`]: how long it takes to begin a flow when nearly everything is in use.
 //! - [`quartiles`], [`shuffle`]: what measured numbers come to, and the order to measure in.
 //! - [`table`]: tables of text.
 
@@ -12,6 +13,7 @@ pub mod compare;
 pub mod demo;
 pub mod docker;
 pub mod flows;
+pub mod new_flows;
 pub mod quartiles;
 pub mod shuffle;
 pub mod table;

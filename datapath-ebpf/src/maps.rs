@@ -65,9 +65,9 @@ static FLOWS: Array<Flow> = Array::pinned(FLOW_CAPACITY, BPF_F_MMAPABLE);
 #[map]
 static FLOW_CURSOR: Array<u32> = Array::pinned(2, 0);
 #[map]
-static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(FLOW_CAPACITY / 4, 0);
+static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(Settings::DEFAULT.udp_mappings(), 0);
 #[map]
-static UDP_MAPPED: LruHashMap<PublishedKey, UdpMapped> = LruHashMap::pinned(FLOW_CAPACITY / 4, 0);
+static UDP_MAPPED: LruHashMap<PublishedKey, UdpMapped> = LruHashMap::pinned(Settings::DEFAULT.udp_mappings(), 0);
 #[map]
 static FRAGMENTS: Array<FragmentSet> = Array::pinned(FRAGMENT_SETS, 0);
 #[map]

@@ -253,6 +253,16 @@ mod tests {
     }
 
     #[test]
+    fn networks_from_before_the_clamp_have_none() {
+        let mut content = encode(&state()).expect("encoded");
+        let entry = content.get_mut("network/app").expect("the network");
+        let mut network: serde_json::Value = serde_json::from_slice(entry).expect("JSON");
+        network.as_object_mut().expect("an object").remove("mss_clamp").expect("stored now");
+        *entry = serde_json::to_vec(&network).expect("encoded");
+        assert!(!decode(&content).expect("read").model.networks["app"].mss_clamp);
+    }
+
+    #[test]
     fn a_newer_version_is_refused() {
         let mut content = encode(&state()).expect("encoded");
         content.insert("version".to_owned(), b"3".to_vec());

@@ -97,6 +97,12 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
     orders
 }
 
+/// What a client on the host gets for a datagram of this many bytes.
+fn asked_by_host(scene: &Scene, target: SocketAddr, length: usize) -> std::io::Result<String> {
+    let socket = Client::new(&scene.namespace).timeout(REFUSAL).datagrams(target)?;
+    Ok(ask(&socket, target, &pattern(length, 0))?.server)
+}
+
 #[test]
 fn n6_large_datagrams_pass_both_ways() {
     let scene = Scene::start();
@@ -126,6 +132,20 @@ fn n6_large_datagrams_pass_both_ways() {
                 assert_eq!((exchange.server.as_str(), exchange.peer), (server, target), "{length} bytes");
                 assert_eq!(exchange.seen.ip(), seen, "{length} bytes to {target}");
             }
+        }
+        // The host's stack cuts to the MTU of lo until it has learnt what the network takes.
+        let loopback = at(family.of(["127.0.0.1", "::1"]), 8_080);
+        asked_by_host(&scene, loopback, 60_000).expect_err("is answered with what fits");
+        // It keeps that for addresses of lo, but not for those of a device that takes as much, so their route has to say it.
+        asked_by_host(&scene, by_host, 60_000).expect_err("is answered with what fits");
+        asked_by_host(&scene, by_host, 60_000).expect_err("and that is not kept");
+        let route = format!("local {host} dev {} table local", Host::UPLINK);
+        scene.namespace.ip(&format!("route del {route}\nroute add {route} mtu 1500")).expect("set");
+        for (target, length) in
+            [loopback, by_host].iter().flat_map(|to| [2_000, 9_001, 60_000].map(|length| (*to, length)))
+        {
+            let server = asked_by_host(&scene, target, length);
+            assert_eq!(server.unwrap_or_else(|error| panic!("{length} bytes to {target}: {error}")), "b");
         }
     }
     assert_no_leak(uplink);

@@ -23,8 +23,11 @@ pub struct BenchOptions {
     /// Instead of packets: `docker run`, beside stock dockerd.
     #[arg(long)]
     pub docker: bool,
+    /// Instead of packets of flows: the time to begin one, when nearly everything is in use.
+    #[arg(long, conflicts_with = "docker")]
+    pub new_flows: bool,
     /// A check that everything runs, not a measurement.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "new_flows")]
     pub quick: bool,
     /// Passed on; `--help` behind `--` lists what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -40,7 +43,12 @@ pub fn demo(options: &Options) -> Result<()> {
 pub fn bench(options: &BenchOptions) -> Result<()> {
     let quick = options.quick.then(|| "--quick".to_owned());
     let arguments: Vec<_> = quick.into_iter().chain(options.arguments.iter().cloned()).collect();
-    run(if options.docker { "compare_docker" } else { "compare" }, &arguments)
+    let program = match options {
+        BenchOptions { docker: true, .. } => "compare_docker",
+        BenchOptions { new_flows: true, .. } => "new_flows",
+        _ => "compare",
+    };
+    run(program, &arguments)
 }
 
 /// Builds with optimisation (what is measured is what would be installed) and runs the program with the daemon's

@@ -72,6 +72,8 @@ pub enum Mutant {
     ErrorsUnfinished = 33,
     /// A reset ends its connection whatever its number (N3).
     ResetsBelieved = 34,
+    /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
+    MssUnclamped = 35,
     /// A masqueraded flow leaves from the port it goes to (N1).
     PortsSwapped = 60,
     /// Segments of unknown connections leave (N3).
@@ -80,7 +82,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -115,6 +117,7 @@ impl Mutant {
         Self::ErrorsUnlimited,
         Self::ErrorsUnfinished,
         Self::ResetsBelieved,
+        Self::MssUnclamped,
         Self::PortsSwapped,
         Self::UnknownPassed,
     ];

@@ -27,6 +27,8 @@ pub mod network_flags {
     /// The gateway device is a Linux bridge that somebody else made. Our programs on its ports and on itself do all
     /// the forwarding; the bridge does none.
     pub const ADOPTED: u32 = 1 << 9;
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    pub const MSS_CLAMP: u32 = 1 << 10;
 }
 
 /// Endpoints that a network may have: flooding reaches no more.

@@ -77,6 +77,13 @@ impl Settings {
         icmp_error_rate: 1_000,
         padding: 0,
     };
+
+    /// UDP mappings that are remembered: with the default capacity, as many as an external address has ports.
+    #[must_use]
+    pub const fn udp_mappings(&self) -> u32 {
+        let half = self.flow_capacity / 2;
+        if half > 1_024 { half } else { 1_024 }
+    }
 }
 
 /// Indices of the per-CPU `METRICS` array.

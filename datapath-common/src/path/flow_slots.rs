@@ -149,15 +149,26 @@ pub(super) fn offer_reply<T: Tables>(tables: &T, begun: &Begun) -> Inserted {
     let key = &begun.slot.get().reply;
     let inserted = tables.insert_flow_key(key, &begun.index);
     if inserted == Inserted::Exists
-        && let Some(index) = tables.flow_index(key)
-        && let Some(slot) = tables.flow(index.slot)
-        && slot.get().serial == index.serial
+        && let Some(slot) = holder(tables, key)
         && has_ended(tables, slot.get(), tables.now())
     {
         end(tables, slot);
         return tables.insert_flow_key(key, &begun.index);
     }
     inserted
+}
+
+/// Whether a flow that has not ended has this key.
+#[inline(always)]
+pub(super) fn is_in_use<T: Tables>(tables: &T, key: &FlowKey) -> bool {
+    holder(tables, key).is_some_and(|slot| !has_ended(tables, slot.get(), tables.now()))
+}
+
+/// The slot of the flow that has this key.
+#[inline(always)]
+fn holder<T: Tables>(tables: &T, key: &FlowKey) -> Option<FlowSlot> {
+    let index = tables.flow_index(key)?;
+    tables.flow(index.slot).filter(|slot| slot.get().serial == index.serial)
 }
 
 /// Ends the beginning of a flow that has its reply key: from here on its packets are followed (`flow_table`).

@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use super::{
     Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, icmp_error,
-    slot::FlowSlot,
+    mss_clamp, slot::FlowSlot,
 };
 use crate::{
     abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope},
@@ -12,7 +12,7 @@ use crate::{
         headers::{ETHERNET, Headers},
         parse::{Parsed, Transport, protocol},
         rewrite::rewrite,
-        tcp_state::{self, Direction},
+        tcp_state::{self, Direction, flag},
     },
 };
 
@@ -180,6 +180,9 @@ fn advance_and_send<P: Packet, T: Tables>(
         }
         _ => forward::to_endpoint(packet, tables, headers, parsed, to.endpoint)?,
     };
+    if parsed.transport == Transport::Tcp && parsed.flags & flag::SYN != 0 {
+        mss_clamp::clamp(packet, tables, parsed, answers.scope, flow.route_mtu)?;
+    }
     rewrite(packet, headers, parsed, answers, forward::is_routed(parsed.key.scope, answers.scope))?;
     slot.count(direction == Direction::Reply, headers.packet_length - ETHERNET);
     Ok(verdict)

@@ -18,6 +18,7 @@ mod from_uplink;
 mod icmp_answer;
 mod icmp_error;
 mod masquerade;
+mod mss_clamp;
 mod neighbour;
 mod outcome;
 mod port;

@@ -210,6 +210,9 @@ pub struct CreateArguments {
     /// Keep container addresses on the way out
     #[arg(long)]
     pub no_masquerade: bool,
+    /// Lower the segment size of TCP connections with the outside to what fits the path
+    #[arg(long)]
+    pub mss_clamp: bool,
     /// Learn source MAC addresses
     #[arg(long)]
     pub learning: bool,

@@ -91,6 +91,7 @@ fn network_request(arguments: CreateArguments) -> NetworkRequest {
         internal: arguments.internal,
         no_icc: arguments.no_icc,
         no_masquerade: arguments.no_masquerade,
+        mss_clamp: arguments.mss_clamp,
         learning: arguments.learning,
         ageing: arguments.ageing,
         mtu: arguments.mtu,

@@ -49,6 +49,7 @@ pub fn networks(networks: &[Network]) -> Result<String> {
         options.extend(network.internal.then_some("internal"));
         options.extend((!network.icc).then_some("no-icc"));
         options.extend((!network.masquerade).then_some("no-masquerade"));
+        options.extend(network.mss_clamp.then_some("mss-clamp"));
         let modes = if network.gateway_mode == network.gateway_mode_ipv6 {
             network.gateway_mode.to_string()
         } else {

@@ -287,6 +287,8 @@ fn load(pin_dir: &Path, settings: &Settings, object: &[u8]) -> Result<Ebpf> {
         .default_map_pin_directory(pin_dir)
         .map_max_entries(map::FLOWS, settings.flow_capacity)
         .map_max_entries(map::FLOW_BY_KEY, keys)
+        .map_max_entries(map::UDP_MAPPING, settings.udp_mappings())
+        .map_max_entries(map::UDP_MAPPED, settings.udp_mappings())
         .override_global(map::SETTINGS, settings, true)
         .load(object)
         .context("the maps cannot be made; see `datapath doctor`")?;

@@ -187,6 +187,7 @@ impl Model {
             internal: wanted.internal,
             icc: wanted.icc,
             masquerade: wanted.masquerade,
+            mss_clamp: false,
             mtu: wanted.mtu,
             mac: bridge.mac,
             far_mac: bridge.mac,

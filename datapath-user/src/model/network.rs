@@ -61,6 +61,9 @@ pub struct Network {
     pub icc: bool,
     /// What leaves by an uplink takes an address of the uplink.
     pub masquerade: bool,
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    #[serde(default)]
+    pub mss_clamp: bool,
     /// Largest IP packet.
     pub mtu: u32,
     /// MAC address of the gateway device.
@@ -138,6 +141,9 @@ pub struct NetworkRequest {
     /// Addresses are not translated on the way out.
     #[serde(default)]
     pub no_masquerade: bool,
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    #[serde(default)]
+    pub mss_clamp: bool,
     /// Learn source MAC addresses.
     #[serde(default)]
     pub learning: bool,
@@ -183,6 +189,7 @@ impl Model {
             internal: request.internal,
             icc: !request.no_icc,
             masquerade: !request.no_masquerade && request.gateway_mode != GatewayMode::Routed,
+            mss_clamp: request.mss_clamp,
             mtu,
             mac: self.counters.next_mac()?,
             far_mac: self.counters.next_mac()?,

@@ -188,6 +188,7 @@ fn flags(network: &model::Network) -> u32 {
         (network.icc, network_flags::ICC),
         (network.internal, network_flags::INTERNAL),
         (network.masquerade, network_flags::MASQUERADE),
+        (network.mss_clamp, network_flags::MSS_CLAMP),
         (network.gateway_mode == GatewayMode::Routed, network_flags::ROUTED_IPV4),
         (network.gateway_mode_ipv6 == GatewayMode::Routed, network_flags::ROUTED_IPV6),
         (network.gateway_mode == GatewayMode::NatUnprotected, network_flags::OPEN_IPV4),

@@ -24,6 +24,7 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         internal: network.internal,
         icc: network.icc,
         masquerade: network.masquerade,
+        mss_clamp: network.mss_clamp,
         mtu: network.mtu,
         device: network.device(),
         mac: network.mac,

@@ -38,6 +38,8 @@ pub struct Network {
     pub icc: bool,
     /// Addresses are translated on the way out.
     pub masquerade: bool,
+    /// TCP connections that cross an uplink ask for segments that fit the path.
+    pub mss_clamp: bool,
     /// Largest IP packet.
     pub mtu: u32,
     /// The gateway device on the host.
