@@ -65,9 +65,11 @@ impl<'a> Context<'a> {
         if let Some(flow) = self.caused_by(&arrival.frame) {
             return Some(flow);
         }
-        if is_about_links(arrival) {
-            let asked = |step: &&&Step| step.port == arrival.port && answers(&arrival.frame, &step.frames[0][0]);
-            return self.askers.iter().find(asked).map(|step| step.flow);
+        let asked = |step: &&&Step| step.port == arrival.port && answers(&arrival.frame, &step.frames[0][0]);
+        if is_about_links(arrival)
+            && let Some(step) = self.askers.iter().find(asked)
+        {
+            return Some(step.flow);
         }
         let located = locate(&arrival.frame)?;
         let error = is_error(&arrival.frame, &located);

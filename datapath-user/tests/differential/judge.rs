@@ -6,7 +6,7 @@ use crate::fixture;
 use crate::grammar::{Grammar, Step};
 use crate::minimise::Minimiser;
 use crate::report::Report;
-use crate::twins::Twins;
+use crate::twins::{LAN, Twins};
 
 /// So many unexplained differences are enough of one pair of worlds.
 const ENOUGH: usize = 20;
@@ -66,6 +66,9 @@ impl Judge {
         }
         self.failed.dedup_by_key(|(number, _)| *number);
         self.report.count(&exchange);
+        let damaged =
+            exchange.arrivals().filter(|(_, arrival, step)| arrival.port == LAN && step.traits.damage.is_some());
+        damaged.for_each(|(_, arrival, _)| self.grammar.avoid(&arrival.frame));
         let arrivals = exchange.arrivals().filter(|(.., step)| step.traits.damage.is_none());
         arrivals.for_each(|(world, arrival, step)| self.grammar.saw(step.flow, world, arrival.port, &arrival.frame));
         for (missing, _, difference) in exchange.differences() {

@@ -110,7 +110,10 @@ impl Located {
 
 /// Whether an IPv4 header's checksum is right.
 pub fn has_right_header(frame: &[u8]) -> bool {
-    locate(frame).and_then(|ip| frame.get(ETHERNET..ip.transport)).is_some_and(|header| internet_checksum(header) == 0)
+    locate(frame)
+        .filter(|ip| ip.v4)
+        .and_then(|ip| frame.get(ETHERNET..ip.transport))
+        .is_some_and(|header| internet_checksum(header) == 0)
 }
 
 /// Whether a length field says what cannot be: of the IP packet, of its headers, of a UDP datagram or of a TCP header.

@@ -11,7 +11,7 @@ mod packet;
 mod script;
 mod single;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -112,6 +112,8 @@ pub struct Grammar {
     next_step: u32,
     next_port: u16,
     next_host_port: u16,
+    /// Source ports that damaged packets may have taken.
+    avoided: HashSet<u16>,
     /// The last flow to the outside, whose source port another may have too.
     outbound: Option<u32>,
 }
@@ -127,6 +129,7 @@ impl Grammar {
             next_step: 1,
             next_port: 1024,
             next_host_port: *HOST_PORTS.start(),
+            avoided: HashSet::new(),
             outbound: None,
         }
     }
@@ -264,6 +267,11 @@ impl Grammar {
         }
     }
 
+    /// Begins no flow from the source port of this frame any more: a damaged packet has got through with it.
+    pub fn avoid(&mut self, frame: &[u8]) {
+        self.avoided.extend(Ends::of(frame).map(|ends| ends.source.port()));
+    }
+
     /// A source port of the host that no flow has had for long.
     fn fresh_host_port(&mut self) -> u16 {
         self.next_host_port = next_port(self.next_host_port, HOST_PORTS, |_| true);
@@ -273,7 +281,8 @@ impl Grammar {
     /// A source port that no flow has had for long. Published ports are the host's: a container's flow from one is
     /// translated to another in one world only.
     fn fresh_port(&mut self) -> u16 {
-        self.next_port = next_port(self.next_port, 1024..=60_000, |port| !(8080..8090).contains(&port));
+        let may_be_used = |port| !(8080..8090).contains(&port) && !self.avoided.contains(&port);
+        self.next_port = next_port(self.next_port, 1024..=60_000, may_be_used);
         self.next_port
     }
 }
