@@ -7,6 +7,7 @@ mod artifacts;
 mod budget;
 mod build;
 mod check;
+mod debian;
 mod demo;
 mod deny;
 mod docker;
@@ -17,6 +18,7 @@ mod mutants;
 mod package;
 mod setup;
 mod shell;
+mod stun;
 mod test;
 mod toolchain;
 

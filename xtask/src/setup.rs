@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{
     docker,
     shell::{self, find_program, say},
+    stun,
     toolchain::{self, BPF_LINKER_VERSION, Toolchain},
 };
 
@@ -102,6 +103,7 @@ pub fn run(options: &Options) -> Result<()> {
         install_packaging()?;
         install_cargo_program(&CARGO_DENY)?;
         docker::unpack()?;
+        stun::unpack()?;
     }
     install_stable_components()
 }

@@ -170,11 +170,14 @@ drop_reasons! {
     TcpInvalid = 43, "tcp_invalid",
         "A TCP segment that no receiver would take: a RST outside the window of its connection, or flags that contradict each other.",
         "Nothing: the connection goes on. If there are many, somebody tries to end connections of others.";
+    Unsolicited = 44, "unsolicited",
+        "It is for the external port of an endpoint's UDP mapping, and that endpoint has sent nothing to where it comes from.",
+        "Publish the port, if everybody may use it; otherwise let that endpoint send first.";
 }
 
 impl DropReason {
     /// Entries of the per-reason counters: one more than the highest number.
-    pub const COUNT: u32 = 44;
+    pub const COUNT: u32 = 45;
 }
 
 #[cfg(test)]

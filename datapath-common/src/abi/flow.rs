@@ -34,6 +34,9 @@ pub mod flow_flags {
     pub const REPLIED: u32 = 1 << 2;
     /// Both ends have closed the TCP connection: no endpoint is charged with it, and a new flow may take its slot.
     pub const CLOSED: u32 = 1 << 3;
+    /// Its target is an external port that an endpoint's UDP mapping has: what the initiator sends goes on by that endpoint's
+    /// own flow.
+    pub const HAIRPIN: u32 = 1 << 4;
 }
 
 /// Bits of [`Flow::tcp`]: what was seen so far. Bits are only added, so that both CPUs of a flow may do it at once.

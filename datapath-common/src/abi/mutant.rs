@@ -74,6 +74,8 @@ pub enum Mutant {
     ResetsBelieved = 34,
     /// The segment size that TCP asks for is never lowered (`--mss-clamp`).
     MssUnclamped = 35,
+    /// UDP mappings cannot be reached from inside (N8).
+    MappingsUnreachable = 36,
     /// A masqueraded flow leaves from the port it goes to (N1).
     PortsSwapped = 60,
     /// Segments of unknown connections leave (N3).
@@ -82,7 +84,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -118,6 +120,7 @@ impl Mutant {
         Self::ErrorsUnfinished,
         Self::ResetsBelieved,
         Self::MssUnclamped,
+        Self::MappingsUnreachable,
         Self::PortsSwapped,
         Self::UnknownPassed,
     ];

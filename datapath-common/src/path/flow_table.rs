@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, icmp_error,
-    mss_clamp, slot::FlowSlot,
+    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, hairpin,
+    icmp_error, mss_clamp, slot::FlowSlot,
 };
 use crate::{
     abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope},
@@ -53,7 +53,7 @@ fn find_and_send<P: Packet, T: Tables>(
     parsed: &Parsed,
     sender: FlowEnd,
 ) -> Option<Outcome> {
-    let Found { slot, direction } = find(tables, &parsed.key)?;
+    let Found { slot, direction, .. } = find(tables, &parsed.key)?;
     let flow = slot.get();
     let now = tables.now();
     if now > flow.deadline || !is_current(tables, flow, direction, parsed, sender) {
@@ -69,6 +69,7 @@ fn find_and_send<P: Packet, T: Tables>(
 /// A flow, and the direction whose packets arrive with the key it was found by.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
+    pub number: u32,
     pub slot: FlowSlot,
     pub direction: Direction,
 }
@@ -90,7 +91,7 @@ pub(super) fn find<T: Tables>(tables: &T, key: &FlowKey) -> Option<Found> {
         // The slot went to another flow just now.
         return None;
     };
-    Some(Found { slot, direction })
+    Some(Found { number: index.slot, slot, direction })
 }
 
 /// The key of the answers to what goes in this direction, which leaves as their reverse, and the end that it goes to.
@@ -164,13 +165,20 @@ fn advance_and_send<P: Packet, T: Tables>(
 ) -> Outcome {
     let Step { slot, direction, .. } = *step;
     let flow = slot.get();
-    let (answers, to) = other_side(flow, direction);
     if parsed.transport == Transport::Tcp
         && let Some(refused) = connection::advance(packet, tables, headers, parsed, step).outcome()
     {
         return refused;
     }
     advance(tables, slot, parsed, step);
+    let onward;
+    let (answers, to) = if flow.flags & flow_flags::HAIRPIN != 0 {
+        let number = hairpin::onward(tables, headers, step).ok_or(DropReason::Unsolicited)?;
+        onward = tables.flow(number).ok_or(DropReason::Unsolicited)?;
+        (&onward.get().original, onward.get().initiator)
+    } else {
+        other_side(flow, direction)
+    };
     let verdict = match answers.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => {

@@ -55,10 +55,13 @@ fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scr
         return switch::unicast(packet, tables, port, headers, parsed);
     }
     let way = route::from_endpoint(tables, port, parsed);
-    if let Some(outcome) = way.outcome() {
+    let comes_back = way.is_to_host() && masquerade::meets_mapping(tables, port, parsed);
+    if let Some(outcome) = way.outcome()
+        && !comes_back
+    {
         return outcome;
     }
-    if way == Packed::NONE {
+    if comes_back || way == Packed::NONE {
         masquerade::begin(packet, tables, port, parsed)?;
     }
     flow_table::follow_begun(packet, tables, headers, parsed, sender)

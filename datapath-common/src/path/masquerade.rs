@@ -29,14 +29,14 @@ pub(super) fn begin<P: Packet, T: Tables>(
     port: &Port<'_>,
     parsed: &Parsed,
 ) -> Result<(), DropReason> {
-    let mut way = Way { route: Route::NONE, external: None };
+    let mut way = Way { route: Route::NONE, external: None, flags: 0 };
     way.find(packet, tables, port, parsed)?;
     let beginning = Beginning {
         initiator: FlowEnd { endpoint: port.index, generation: port.endpoint.generation },
         responder: FlowEnd::default(),
         publication: 0,
         publication_generation: 0,
-        flags: if way.external.is_some() { flow_flags::MASQUERADED } else { 0 },
+        flags: way.flags,
     };
     let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(scope::UPLINK);
@@ -62,6 +62,8 @@ struct Way {
     route: Route,
     /// The address it appears with; `None` when it keeps its own.
     external: Option<Address>,
+    /// [`flow_flags`].
+    flags: u32,
 }
 
 impl Way {
@@ -78,11 +80,15 @@ impl Way {
             return Err(DropReason::Fragment);
         }
         let is_v4 = parsed.key.source.is_v4();
-        let translated = port.has(network_flags::MASQUERADE)
-            && !port.network.is_routed(is_v4)
-            && !tables.mutant(Mutant::MasqueradeSkipped);
+        let translated = is_translated(tables, port, is_v4);
         may_leave(tables, parsed, translated)?;
         forward::check_hops(parsed, scope::UPLINK)?;
+        if tables.is_host_address(&parsed.key.destination) {
+            // It comes back before it has left, and needs no route.
+            self.external = Some(parsed.key.destination);
+            self.flags = flow_flags::MASQUERADED | flow_flags::HAIRPIN;
+            return Ok(());
+        }
         let answers = parsed.key.reverse(scope::UPLINK);
         let mut source = Address::NONE;
         let route = packet.route(&answers, port.network.gateway_ifindex, Some(&mut source));
@@ -90,9 +96,27 @@ impl Way {
         self.route = route;
         if translated {
             self.external = Some(external_address(source, if is_v4 { uplink.ipv4 } else { uplink.ipv6 })?);
+            self.flags = flow_flags::MASQUERADED;
         }
         Ok(())
     }
+}
+
+#[inline(always)]
+fn is_translated<T: Tables>(tables: &T, port: &Port<'_>, is_v4: bool) -> bool {
+    port.has(network_flags::MASQUERADE) && !port.network.is_routed(is_v4) && !tables.mutant(Mutant::MasqueradeSkipped)
+}
+
+/// Whether the packet, which is for an address of the host, is for the external port of a UDP mapping, as its sender may have
+/// learnt it from somebody outside (RFC 4787 REQ-9).
+#[inline(never)]
+pub(super) fn meets_mapping<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> bool {
+    let Parsed { key, transport, .. } = parsed;
+    let target = PublishedKey::new(key.destination, key.destination_port, key.protocol);
+    *transport == Transport::Udp
+        && is_translated(tables, port, key.source.is_v4())
+        && owner_of(tables, &target).is_some()
+        && !tables.mutant(Mutant::MappingsUnreachable)
 }
 
 /// Whether the packet can begin a flow to the outside.

@@ -15,6 +15,7 @@ mod from_container;
 mod from_host;
 mod from_loopback;
 mod from_uplink;
+mod hairpin;
 mod icmp_answer;
 mod icmp_error;
 mod masquerade;

@@ -72,6 +72,13 @@ impl Packed {
         Self(kind << 32 | value as u64)
     }
 
+    /// Whether it is a verdict that the host gets the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_to_host(self) -> bool {
+        matches!(self.outcome(), Some(Ok(Verdict::ToHost(_) | Verdict::ToBridge(_))))
+    }
+
     /// Packs what a stage came to.
     #[inline(always)]
     #[must_use]

@@ -78,11 +78,7 @@ impl Flow {
             initiator: names.endpoint(flow.initiator.endpoint, flow.initiator.generation),
             responder: names.endpoint(flow.responder.endpoint, flow.responder.generation),
             state: state(flow).to_owned(),
-            kind: [(flow_flags::PUBLISHED, "published"), (flow_flags::MASQUERADED, "masqueraded")]
-                .into_iter()
-                .filter(|(bit, _)| flow.flags & bit != 0)
-                .map(|(_, name)| name.to_owned())
-                .collect(),
+            kind: KINDS.iter().filter(|(bit, _)| flow.flags & bit != 0).map(|(_, name)| (*name).to_owned()).collect(),
             since: humantime::format_rfc3339_seconds(SystemTime::now().checked_sub(age)?).to_string(),
             age: age.as_secs(),
             expires_in: Duration::from_nanos(left).as_secs(),
@@ -107,6 +103,10 @@ fn scope_name(key: &FlowKey, names: &Names) -> String {
         network => names.network(network.into()),
     }
 }
+
+/// What a flow can be besides, by bit.
+const KINDS: [(u32, &str); 3] =
+    [(flow_flags::PUBLISHED, "published"), (flow_flags::MASQUERADED, "masqueraded"), (flow_flags::HAIRPIN, "hairpin")];
 
 /// The state's name: of TCP as RFC 9293 has them, as far as they can be told from outside.
 fn state(flow: &abi::Flow) -> &'static str {

@@ -11,7 +11,7 @@ use std::{fs, io::ErrorKind};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    setup,
+    debian, setup,
     shell::{self, find_program, say},
 };
 use testing::Testing;
@@ -77,11 +77,7 @@ impl Release {
         }
         fs::create_dir_all(&part).with_context(|| part.display().to_string())?;
         self.download(&part)?;
-        for entry in fs::read_dir(&part)? {
-            let package = entry?.path();
-            shell::run(shell::command("dpkg").arg("-x").arg(&package).arg(&part))?;
-            fs::remove_file(&package)?;
-        }
+        debian::unpack_all(&part)?;
         self.check_version(&part.join("usr/sbin/dockerd"))?;
         fs::rename(&part, &folder)?;
         Ok(())
@@ -92,12 +88,12 @@ impl Release {
         let unreachable =
             |packages: &[&str]| format!("cannot fetch {}; is Debian's archive within reach?", packages.join(", "));
         setup::update_package_lists()?;
-        download(shell::command("apt-get"), self.stable, folder).with_context(|| unreachable(self.stable))?;
+        debian::fetch(shell::command("apt-get"), self.stable, folder).with_context(|| unreachable(self.stable))?;
         if self.testing.is_empty() {
             return Ok(());
         }
         let apt = Testing::new()?;
-        download(apt.get(), self.testing, folder).with_context(|| unreachable(self.testing))
+        debian::fetch(apt.get(), self.testing, folder).with_context(|| unreachable(self.testing))
     }
 
     /// Releases of Docker have different rules, and the tests expect those of each.
@@ -117,12 +113,6 @@ impl Release {
 pub fn unpack() -> Result<()> {
     STABLE.unpack()?;
     MODERN.unpack()
-}
-
-/// Has this apt-get fetch packages into `folder`. As root in a folder of our own, so apt's own user cannot write there.
-fn download(mut apt_get: std::process::Command, packages: &[&str], folder: &Path) -> Result<()> {
-    let options = ["-qq", "-o", "APT::Sandbox::User=root", "download"];
-    shell::run(apt_get.args(options).args(packages).current_dir(folder))
 }
 
 /// The numbers in `Docker version 28.5.2+dfsg4, build …`.
