@@ -311,8 +311,8 @@ fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
     let host = address(Lan::HOST[family]);
     let services = [80, 443, 53, 8080, 33_434, random.u16(1024..)];
     let far = services[random.usize(..services.len())];
-    // What is published is tried by kinds of its own.
-    let unpublished = if far == 8080 { 8090 } else { far };
+    // What is published is tried by kinds of its own, and no port here is the external one of an endpoint's UDP mapping.
+    let unpublished = if matches!(far, 53 | 443 | 33_434) { far } else { 8090 };
     let publication = &plan.publications[random.usize(..plan.publications.len())];
     let serving = publication.target.0 * 2 + publication.target.1;
     match kind {
