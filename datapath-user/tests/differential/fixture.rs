@@ -20,6 +20,9 @@ use crate::twins::{HOST, LAN, MEMBERS, ORACLE, OURS};
 /// Fixtures of what was found and mended.
 const MENDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/fixtures");
 
+/// Packets in their order, each with whether something of it arrives in the oracle's world.
+type History = Vec<(Step, bool)>;
+
 /// Names of the worlds in fixtures.
 const WORLDS: [&str; 2] = ["datapath", "oracle"];
 
@@ -77,8 +80,8 @@ fn text(about: &str, steps: &[(Step, bool)]) -> String {
 }
 
 /// Reads a fixture.
-fn read(path: &Path) -> Result<Vec<(Step, bool)>> {
-    let mut steps = Vec::<(Step, bool)>::new();
+fn read(path: &Path) -> Result<History> {
+    let mut steps = History::new();
     for line in fs::read_to_string(path)?.lines().filter(|line| !line.trim_start().starts_with('#')) {
         let words: Vec<_> = line.split_whitespace().collect();
         match (words.as_slice(), steps.last_mut()) {
@@ -109,7 +112,7 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 }
 
 /// The fixtures of the repository, by name.
-pub fn mended() -> Result<Vec<(String, Vec<(Step, bool)>)>> {
+pub fn mended() -> Result<Vec<(String, History)>> {
     let mut paths = fs::read_dir(MENDED)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
     let fixture = |path: PathBuf| {

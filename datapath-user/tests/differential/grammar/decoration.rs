@@ -8,8 +8,13 @@ use super::packet::Segment;
 use crate::locate::{ETHERNET, put, word};
 use crate::reassembly::FRAGMENT;
 
+/// A name, and bytes of IPv4 options.
+type Options = (&'static str, &'static [u8]);
+/// A name, and IPv6 extension headers: the number of each, and what follows its first byte.
+type Extensions = (&'static str, &'static [(u8, &'static [u8])]);
+
 /// IPv4 options (RFC 791 section 3.1, RFC 2113) by name.
-const OPTIONS: [(&str, &[u8]); 6] = [
+const OPTIONS: [Options; 6] = [
     ("no operation", &[1, 1, 1, 0]),
     ("router alert", &[148, 4, 0, 0]),
     ("unknown option", &[0x9e, 6, 1, 2, 3, 4, 1, 0]),
@@ -22,7 +27,7 @@ const OPTIONS: [(&str, &[u8]); 6] = [
 const PADDING: [u8; 7] = [0, 1, 4, 0, 0, 0, 0];
 
 /// IPv6 extension headers by name (RFC 8200 section 4).
-const EXTENSIONS: [(&str, &[(u8, &[u8])]); 7] = [
+const EXTENSIONS: [Extensions; 7] = [
     ("hop-by-hop options", &[(0, &PADDING)]),
     ("destination options", &[(60, &PADDING)]),
     ("both options", &[(0, &PADDING), (60, &PADDING)]),
@@ -56,8 +61,8 @@ pub enum Checksum {
 #[derive(Clone, Debug)]
 pub struct Decoration {
     pub ttl: u8,
-    pub options: Option<(&'static str, &'static [u8])>,
-    pub extensions: Option<(&'static str, &'static [(u8, &'static [u8])])>,
+    pub options: Option<Options>,
+    pub extensions: Option<Extensions>,
     /// Size of the fragments (larger, where they would be very many), and how they come.
     pub fragments: Option<(usize, Order)>,
     pub checksum: Checksum,

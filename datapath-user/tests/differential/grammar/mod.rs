@@ -290,7 +290,7 @@ impl Grammar {
 /// The port after this one that may be used. All have an even number of ones, so that a flipped bit never makes another
 /// flow's port of it.
 fn next_port(port: u16, range: RangeInclusive<u16>, may_be_used: impl Fn(u16) -> bool) -> u16 {
-    let fits = |port: &u16| port.count_ones() % 2 == 0 && may_be_used(*port);
+    let fits = |port: &u16| port.count_ones().is_multiple_of(2) && may_be_used(*port);
     let (after, again) = (port + 1..=*range.end(), range);
     after.chain(again).find(fits).expect("there are many")
 }

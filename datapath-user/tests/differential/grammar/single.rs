@@ -218,7 +218,7 @@ fn from_outside([host, lan]: [Mac; 2], family: usize, pick: usize) -> (usize, &'
             ("other ICMP from outside", ip(host, target).icmp(kind, 0, &[&[0, 7, 0, 1], &tag[..]].concat()))
         }
     };
-    if pick / 6 % 8 == 0 {
+    if (pick / 6).is_multiple_of(8) {
         frame.splice(12..12, [0x81, 0, 0, 5]);
     }
     (LAN, what, vec![frame])
@@ -231,7 +231,7 @@ fn martian([host, lan]: [Mac; 2], family: usize, pick: usize) -> Vec<u8> {
         ["fd20:1::10", "fd20:1::1", Lan::HOST[1], "::1", "ff02::1", "fd20:2::77", Lan::MACHINE[1]],
     ];
     let targets = [["10.20.1.11", Lan::HOST[0]], ["fd20:1::11", Lan::HOST[1]]];
-    let (source, mut target) = (sources[family][pick % 7], targets[family][usize::from(pick / 7 % 4 != 0)]);
+    let (source, mut target) = (sources[family][pick % 7], targets[family][usize::from(!(pick / 7).is_multiple_of(4))]);
     if source == Lan::MACHINE[family] {
         target = ["127.0.0.1", "::1"][family];
     }
