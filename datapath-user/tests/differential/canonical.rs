@@ -7,7 +7,7 @@ use lab::frame::{ethertype, internet_checksum, transport_checksum};
 
 use crate::grammar::{Kind, SEQUENCE_SHIFT, Step, Traits, identification, read_tag};
 use crate::locate::{ETHERNET, ICMP, ICMPV6, Located, SCTP, TCP, UDP, has_right_header, lies, locate, long, put, word};
-use crate::reassembly::{FRAGMENT, FRAGMENT_HEADER};
+use crate::quotation::{blank_quoted, blank_quoted_checksum};
 use crate::twins::{Arrival, HOST, MEMBERS};
 
 /// A frame that two worlds must agree on.
@@ -29,9 +29,6 @@ const DONT_FRAGMENT: u8 = 0x40;
 
 /// ICMP's answer with the time of day (RFC 792).
 const TIMESTAMP_REPLY: u8 = 14;
-
-/// IPv4's option that routers write into (RFC 791 section 3.1).
-const RECORD_ROUTE: u8 = 7;
 
 /// What a batch has to do with a frame.
 pub struct Context<'a> {
@@ -75,7 +72,7 @@ impl<'a> Context<'a> {
         let error = is_error(&arrival.frame, &located);
         let suspects = self.suspects.iter().filter(|step| {
             let Traits { damage, decoration, .. } = &step.traits;
-            let cut = located.fragment && decoration.fragments.is_some();
+            let cut = located.fragment && decoration.is_broken();
             let possible = step.traits.kind == Kind::FromHost || shares_address(&located, step);
             possible && (arrival.port == HOST || error || cut || damage.is_some())
         });
@@ -203,65 +200,6 @@ pub fn is_translated_within(step: &Step, sent: &[u8], arrival: &Arrival, located
     let same_network = step.port < MEMBERS && arrival.port < MEMBERS && step.port / 2 == arrival.port / 2;
     same_network
         && locate(sent).is_some_and(|sent| (sent.source, sent.destination) != (located.source, located.destination))
-}
-
-/// So much of what an IPv6 error quotes is compared: all that there is room for (RFC 4443 section 2.4 (c)), but for a
-/// fragment header that one host has taken out.
-const QUOTED: usize = 1_280 - 40 - 8 - FRAGMENT_HEADER;
-
-/// Takes the fragment header out of the IPv6 packet that an error quotes at this place, where it is of no fragment: one host
-/// has taken it out before it quotes, the other not.
-fn without_fragment_header(frame: &mut Vec<u8>, at: usize) {
-    let header = at + 40;
-    let is_whole =
-        frame.get(at + 6) == Some(&FRAGMENT) && word(frame, header + 2).is_some_and(|field| field & 0xfff9 == 0);
-    if !is_whole || frame.len() < header + FRAGMENT_HEADER {
-        return;
-    }
-    frame[at + 6] = frame[header];
-    frame.drain(header..header + FRAGMENT_HEADER);
-    for length in [18, at + 4] {
-        let longer = word(frame, length).unwrap_or(0);
-        put(frame, length, longer.wrapping_sub(FRAGMENT_HEADER as u16));
-    }
-}
-
-/// Blanks the identification, TTL and header checksum of the packet that an error quotes, and a record route: they were
-/// compared when the packet itself arrived, and the host's own packets have other identifications in each world.
-fn blank_quoted(frame: &mut Vec<u8>, located: &Located) {
-    let at = located.transport + 8;
-    if !located.v4 {
-        without_fragment_header(frame, at);
-        if frame.len() > at + QUOTED {
-            frame.truncate(at + QUOTED);
-            put(frame, 18, (8 + QUOTED) as u16);
-        }
-    }
-    let fields: &[(usize, usize)] = if located.v4 { &[(4, 2), (8, 1), (10, 2)] } else { &[(2, 2), (7, 1)] };
-    for (offset, length) in fields {
-        if let Some(field) = frame.get_mut(at + offset..at + offset + length) {
-            field.fill(0);
-        }
-    }
-    let header = frame.get(at).map_or(0, |first| usize::from(first & 0xf) * 4);
-    if located.v4
-        && frame.get(at + 20) == Some(&RECORD_ROUTE)
-        && let Some(options) = frame.get_mut(at + 20..at + header)
-    {
-        options.fill(0);
-    }
-}
-
-/// The checksum of a quoted packet is about the port that it had.
-fn blank_quoted_checksum(frame: &mut [u8], located: &Located) {
-    let at = located.transport + 8 - ETHERNET;
-    let quoted = [&frame[..ETHERNET], frame.get(at + ETHERNET..).unwrap_or(&[])].concat();
-    let Some(quoted) = locate(&quoted) else { return };
-    match quoted.checksum() {
-        Some(checksum) => put(frame, at + checksum, RIGHT),
-        // Too little for one, but maybe its first byte.
-        None => frame[at + quoted.transport..].fill(0),
-    }
 }
 
 /// Offset of the port of whoever is inside, in a frame that `leaves` or comes: its source or destination, or the other

@@ -12,6 +12,7 @@ mod grammar;
 mod judge;
 mod locate;
 mod minimise;
+mod quotation;
 mod reassembly;
 mod report;
 #[path = "../support/mod.rs"]

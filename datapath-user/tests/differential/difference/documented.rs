@@ -153,10 +153,10 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "pieces",
         holds: |case| {
-            let fragments = case.traits.decoration.fragments;
-            let broken = matches!(fragments, Some((_, Order::Incomplete | Order::Overlapping)));
+            let decoration = &case.traits.decoration;
             let (damaged, is_piece) = (case.traits.damage.is_some(), case.arrived.is_some_and(|ip| ip.fragment));
-            !case.ours_less && is_piece && (broken || damaged) || fragments.is_some() && damaged
+            let passes = !case.ours_less && is_piece && (decoration.is_broken() || damaged);
+            passes || decoration.fragments.is_some() && damaged
         },
     },
     // N6: what comes on loopback before its first fragment is let in behind our program there. Only a raw socket can send that.

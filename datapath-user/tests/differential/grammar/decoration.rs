@@ -165,6 +165,11 @@ impl Decoration {
         refused || self.ttl == 1 || self.fragments.is_some()
     }
 
+    /// Whether its fragments never make a datagram.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.fragments, Some((_, Order::Incomplete | Order::Overlapping)))
+    }
+
     /// Whether it has an option that routers write into.
     pub fn is_filled_in(&self) -> bool {
         matches!(self.options, Some(("record route", _)))
