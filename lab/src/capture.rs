@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::frame::View;
 use crate::namespace::Namespace;
-use crate::packet_socket::PacketSocket;
+use crate::packet_socket::{PacketSocket, Received};
 
 /// How long a capture waits for one frame before it looks whether it shall stop.
 const TICK: Duration = Duration::from_millis(10);
@@ -28,6 +28,16 @@ pub struct Captured {
     pub checksum_to_come: bool,
     /// The frame as it was, without a tag that the kernel had taken out.
     pub bytes: Vec<u8>,
+}
+
+impl Captured {
+    /// What the socket put into `buffer`; `None` when it is too short for a frame.
+    pub(crate) fn of(received: &Received, buffer: &[u8]) -> Option<Self> {
+        let bytes = &buffer[..received.length];
+        let view = View::of(bytes, received.vlan)?;
+        let Received { outgoing, checksum_to_come, .. } = *received;
+        Some(Self { view, outgoing, checksum_to_come, bytes: bytes.to_vec() })
+    }
 }
 
 /// A running capture of all frames on one interface.
@@ -108,14 +118,7 @@ fn record(socket: &PacketSocket, frames: &Mutex<Vec<Captured>>, stop: &AtomicBoo
         match socket.receive(&mut buffer) {
             Ok(received) => {
                 quiet_since = Instant::now();
-                let bytes = &buffer[..received.length];
-                if let Some(view) = View::of(bytes, received.vlan) {
-                    let captured = Captured {
-                        view,
-                        outgoing: received.outgoing,
-                        checksum_to_come: received.checksum_to_come,
-                        bytes: bytes.to_vec(),
-                    };
+                if let Some(captured) = Captured::of(&received, &buffer) {
                     frames.lock().unwrap_or_else(PoisonError::into_inner).push(captured);
                 }
             }

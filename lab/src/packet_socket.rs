@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Linux's `TP_STATUS_VLAN_VALID` (`include/uapi/linux/if_packet.h`).
@@ -73,6 +73,12 @@ impl PacketSocket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// From now on nothing waits: what is not there is [`io::ErrorKind::WouldBlock`].
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        nix::fcntl::fcntl(&self.socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+        Ok(())
+    }
+
     /// Sends a frame as it is.
     pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
         let address = self.address();
@@ -137,6 +143,12 @@ impl PacketSocket {
             )
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     ("docs", documentation),
     ("generated docs", || docs::run(&docs::Options { check: true })),
     ("test", || test::run(&test::Options::default())),
+    ("test --differential", || test::run(&test::Options { differential: Some(100_000), ..Default::default() })),
     ("test --mutants", || test::run(&test::Options { mutants: true, ..Default::default() })),
     ("test --kernel 6.1", || test::run(&test::Options { kernel: Some(Kernel::V6_1), ..Default::default() })),
     ("package --check", || package::run(&package::Options { check: true })),

@@ -26,6 +26,9 @@ pub struct Options {
     /// Instead of the tests: the daemon and its programs on this older kernel, in a virtual machine.
     #[arg(long, value_enum, value_name = "VERSION")]
     pub kernel: Option<Kernel>,
+    /// Instead of the tests: so many packets into the daemon's world and into the kernel's own, compared.
+    #[arg(long, value_name = "PACKETS", num_args = 0..=1, default_missing_value = "100000")]
+    pub differential: Option<u64>,
     /// Passed to the test programs: filters, `--nocapture` and the like.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<String>,
@@ -39,6 +42,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if options.mutants {
         return mutants::run(&options.arguments);
+    }
+    if let Some(packets) = options.differential {
+        return differential(packets);
     }
     suite(options)?;
     if options.arguments.is_empty() {
@@ -54,14 +60,27 @@ fn prepare(with_mutants: bool) -> Result<()> {
     build::run(&build::Options { bpf_only: true, mutants: with_mutants, ..Default::default() })
 }
 
-/// The whole suite, and proof that it left nothing behind.
+/// The differential test alone. Its seed is printed; `DATAPATH_DIFFERENTIAL_SEED` repeats it.
+fn differential(packets: u64) -> Result<()> {
+    let mut test = shell::cargo();
+    test.env("DATAPATH_DIFFERENTIAL", packets.to_string());
+    test.args(["test", "--package", "datapath-user", "--test", "differential", "--", "--nocapture"]);
+    without_leftovers(|| shell::run(&mut test))
+}
+
+/// The whole suite.
 fn suite(options: &Options) -> Result<()> {
     let mut test = shell::cargo();
     test.env(DOCKER, docker::STABLE.name).args(["test", "--workspace", "--exclude", "datapath-ebpf"]);
     if !options.arguments.is_empty() {
         test.arg("--").args(&options.arguments);
     }
-    let result = shell::run(&mut test).and_then(|()| modern_docker(&options.arguments));
+    without_leftovers(|| shell::run(&mut test).and_then(|()| modern_docker(&options.arguments)))
+}
+
+/// Runs tests, and proves that they left nothing behind.
+fn without_leftovers(tests: impl FnOnce() -> Result<()>) -> Result<()> {
+    let result = tests();
     let leftovers = leftovers()?;
     result?;
     ensure!(leftovers.is_empty(), "the tests left behind: {}", leftovers.join(", "));

@@ -86,11 +86,15 @@ pub enum Mutant {
     GivenMacsTaken = 40,
     /// Packets of stations reach the gateway whomever they are for (B4).
     StationsRouted = 41,
+    /// A masqueraded flow leaves from the port it goes to (N1).
+    PortsSwapped = 42,
+    /// Segments of unknown connections leave (N3).
+    UnknownPassed = 43,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -132,6 +136,8 @@ impl Mutant {
         Self::StationsUnbounded,
         Self::GivenMacsTaken,
         Self::StationsRouted,
+        Self::PortsSwapped,
+        Self::UnknownPassed,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

@@ -256,8 +256,8 @@ fn parse_v6<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Re
 fn transport_at<const AT: usize>(headers: &Headers, payload: u32, parsed: &mut Parsed) -> Result<(), DropReason> {
     let available = (headers.length as usize).saturating_sub(AT) as u32;
     let first: [u8; 8] = headers.at(AT);
-    let flags = headers.bytes[AT + 13];
-    transport(&first, flags, if available < payload { available } else { payload }, payload, parsed)
+    let tcp = headers.at(AT + 12);
+    transport(&first, tcp, if available < payload { available } else { payload }, payload, parsed)
 }
 
 /// Reads the transport header behind options or extension headers.
@@ -269,18 +269,18 @@ fn transport_beyond<P: Packet>(packet: &P, payload: u32, parsed: &mut Parsed) ->
         _ => return Ok(()),
     }
     let first: [u8; 8] = packet.load(at).ok_or(DropReason::Malformed)?;
-    let mut flags = 0;
+    let mut tcp = [0; 2];
     if parsed.key.protocol == protocol::TCP {
         let rest: [u8; 12] = packet.load(at + 8).ok_or(DropReason::Malformed)?;
-        flags = rest[5];
+        tcp = [rest[4], rest[5]];
     }
-    transport(&first, flags, payload, payload, parsed)
+    transport(&first, tcp, payload, payload, parsed)
 }
 
 #[inline(always)]
 pub(super) fn transport(
     first: &[u8; 8],
-    tcp_flags: u8,
+    [data_offset, tcp_flags]: [u8; 2],
     available: u32,
     payload: u32,
     parsed: &mut Parsed,
@@ -288,7 +288,10 @@ pub(super) fn transport(
     let v4 = parsed.ethertype == ethertype::IPV4;
     match parsed.key.protocol {
         protocol::TCP => {
-            if available < 20 {
+            let header_length = (data_offset >> 4) as u32 * 4;
+            // A first fragment may be cut within the options.
+            let fits = header_length <= payload || parsed.fragment != Fragment::Whole;
+            if available < 20 || header_length < 20 || !fits {
                 return Err(DropReason::Malformed);
             }
             parsed.transport = Transport::Tcp;

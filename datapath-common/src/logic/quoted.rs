@@ -18,6 +18,8 @@ const ERROR_HEADER: u16 = 8;
 const PORTS: u32 = 8;
 /// More than any transport header. How long the one was that is quoted here in part, its receiver has judged.
 const ANY_LENGTH: u32 = u32::MAX;
+/// Stands for the part of a TCP header that is not quoted: no options, no flags.
+const UNSEEN: [u8; 2] = [5 << 4, 0];
 
 /// Whether the packet is an error about another packet: destination unreachable, packet too big, time exceeded or
 /// parameter problem. Source quench is none any more (RFC 6633), and a redirect is for a host on the link.
@@ -53,7 +55,7 @@ pub fn parse_quoted<P: Packet>(packet: &P, headers: &Headers, error: &Parsed, qu
     if at + PORTS > headers.packet_end() {
         return None;
     }
-    transport(&packet.load(at)?, 0, ANY_LENGTH, ANY_LENGTH, quoted).ok()?;
+    transport(&packet.load(at)?, UNSEEN, ANY_LENGTH, ANY_LENGTH, quoted).ok()?;
     let (source, destination) = (quoted.key.source_port, quoted.key.destination_port);
     quoted.key.source_port = destination;
     quoted.key.destination_port = source;

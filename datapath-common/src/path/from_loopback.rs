@@ -49,7 +49,8 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -
     }
 }
 
-/// Finds out the ports of a fragment; [`Packed::NONE`] when it has them by now, or needs none.
+/// Finds out the ports of a fragment; [`Packed::NONE`] when it has them by now, or needs none. One that comes before the
+/// first, as from a raw socket, comes in behind this path in the end, and is the host's.
 #[inline(never)]
 fn gather<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Packed {
     let Scratch { headers, parsed, fragmented, .. } = scratch;

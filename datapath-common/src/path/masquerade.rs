@@ -81,7 +81,7 @@ impl Way {
         }
         let is_v4 = parsed.key.source.is_v4();
         let translated = is_translated(tables, port, is_v4);
-        may_leave(parsed, translated)?;
+        may_leave(tables, parsed, translated)?;
         forward::check_hops(parsed, scope::UPLINK)?;
         if tables.is_host_address(&parsed.key.destination) {
             // It comes back before it has left, and needs no route.
@@ -121,9 +121,11 @@ pub(super) fn meets_mapping<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Par
 
 /// Whether the packet can begin a flow to the outside.
 #[inline(always)]
-fn may_leave(parsed: &Parsed, translated: bool) -> Result<(), DropReason> {
+fn may_leave<T: Tables>(tables: &T, parsed: &Parsed, translated: bool) -> Result<(), DropReason> {
     match parsed.transport {
-        Transport::Tcp if !publish::begins(parsed) => Err(DropReason::OutOfState),
+        Transport::Tcp if !publish::begins(parsed) && !tables.mutant(Mutant::UnknownPassed) => {
+            Err(DropReason::OutOfState)
+        }
         Transport::Tcp | Transport::Udp | Transport::Sctp | Transport::EchoRequest => Ok(()),
         Transport::EchoReply | Transport::Icmp => Err(DropReason::IcmpUnmatched),
         Transport::Other if translated => Err(DropReason::Protocol),
@@ -164,7 +166,9 @@ fn take_port<P: Packet, T: Tables>(packet: &P, tables: &T, begun: &Begun, udp: b
         }
     }
     // Of ICMP queries the identifier is what a port is elsewhere.
-    slot.set_reply_port(slot.get().original.source_port);
+    let original = &slot.get().original;
+    let swapped = tables.mutant(Mutant::PortsSwapped);
+    slot.set_reply_port(if swapped { original.destination_port } else { original.source_port });
     // SCTP keeps its port: its checksum covers it (RFC 9260 section 6.8).
     let times = if slot.get().reply.protocol == protocol::SCTP { 1 } else { PORTS_TRIED };
     let mut search = Search { packet, tables, begun, udp, tried: 0, found: Inserted::Exists };

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     abi::{DropReason, FlowEnd, HOST, Mutant, network_flags},
-    logic::parse::Parsed,
+    logic::parse::{Parsed, Transport},
 };
 
 /// Decides about an IP packet of no flow yet whose destination MAC address is the gateway's; [`Packed::BEGUN`] when it
@@ -39,6 +39,11 @@ fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Dec
     let local = tables.is_host_address(destination);
     if local || tables.mutant(Mutant::AnyDestinationPublished) {
         if let Some(index) = publish::find(tables, &parsed.key) {
+            // A segment of no connection goes to the host, which answers it with a RST.
+            let reachable = to_own_gateway || tables.subnet(destination).is_none();
+            if local && reachable && parsed.transport == Transport::Tcp && !publish::begins(parsed) {
+                return to_host;
+            }
             let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
             publish::begin(tables, parsed, index, sender)?;
             return Ok(Decision::Begun);

@@ -7,7 +7,8 @@ use crate::{
     abi::{DropReason, Metric, Mutant, PublishedKey, Settings, UdpMapped, claim, flow_flags, scope},
     logic::{
         headers::ethertype,
-        parse::{Fragment, Parsed, parse, protocol},
+        parse::{Fragment, Parsed, Transport, parse, protocol},
+        tcp_state::flag,
     },
 };
 
@@ -39,10 +40,17 @@ pub fn to_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     if tables.subnet(&parsed.key.source).is_some() && !tables.mutant(Mutant::UplinkGuardSkipped) {
         return Err(DropReason::AddressOnUplink);
     }
-    if whole {
+    if whole && !is_reset(parsed) {
         yield_to_host(tables, parsed);
     }
     Ok(Verdict::Pass)
+}
+
+/// A reset claims no port: the host sends it where it has none. It would end flows by any packet that the host gets in their
+/// place, such as one with more extension headers than are followed.
+#[inline(always)]
+fn is_reset(parsed: &Parsed) -> bool {
+    parsed.transport == Transport::Tcp && parsed.flags & flag::RST != 0
 }
 
 #[inline(always)]
