@@ -188,7 +188,7 @@ impl World {
         let living = self.living(conversation);
         let doubtful = self.is_doubtful(conversation);
         let met = self.published.get(&conversation.port).copied();
-        let outcome = self.from_client(conversation, SYN, 1_000, 0)?;
+        let outcome = self.client_sends(conversation, SYN, 1_000, 0)?;
         if conversation.tcp
             && let Some(known) = living.filter(|known| !known.over())
         {
@@ -236,9 +236,9 @@ impl World {
         let opens = !client && !known.answered;
         let flags = if opens { SYN | ACK } else { ACK | more };
         let outcome = if client {
-            self.from_client(conversation, flags, known.next[0], known.next[1])?
+            self.client_sends(conversation, flags, known.next[0], known.next[1])?
         } else {
-            self.from_server(conversation, &known, flags, known.next[1], known.next[0])?
+            self.server_sends(conversation, &known, flags, known.next[1], known.next[0])?
         };
         let wanted =
             if client { Verdict::ToEndpoint(10 + u32::from(known.endpoint)) } else { Verdict::ToUplink(UPLINK) };
@@ -264,7 +264,7 @@ impl World {
         if near || known.finished.contains(&true) {
             return Ok(());
         }
-        let outcome = self.from_client(conversation, RST, guess, 0)?;
+        let outcome = self.client_sends(conversation, RST, guess, 0)?;
         prop_assert_eq!(outcome, Err(DropReason::TcpInvalid));
         Ok(())
     }
@@ -272,7 +272,7 @@ impl World {
     /// A datagram of the server to a client that it knows.
     fn answer(&mut self, conversation: Conversation) -> Result<(), TestCaseError> {
         let Some(known) = self.living(conversation) else { return Ok(()) };
-        let outcome = self.from_server(conversation, &known, 0, 0, 0)?;
+        let outcome = self.server_sends(conversation, &known, 0, 0, 0)?;
         prop_assert_eq!(outcome, Ok(Verdict::ToUplink(UPLINK)), "{:?}", conversation);
         Ok(())
     }
@@ -290,7 +290,7 @@ impl World {
         self.now() + idle - 2 * SECOND
     }
 
-    fn from_client(
+    fn client_sends(
         &self,
         conversation: Conversation,
         flags: u8,
@@ -317,7 +317,7 @@ impl World {
         Ok(outcome)
     }
 
-    fn from_server(
+    fn server_sends(
         &self,
         conversation: Conversation,
         known: &Known,
