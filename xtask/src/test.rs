@@ -23,12 +23,18 @@ pub struct Options {
     /// Run the tests of each rule against programs with that rule broken, and fail unless they notice.
     #[arg(long)]
     pub mutants: bool,
+    /// With `--mutants`: of each rule only the first test.
+    #[arg(long, requires = "mutants")]
+    pub first: bool,
     /// Instead of the tests: the daemon and its programs on this older kernel, in a virtual machine.
     #[arg(long, value_enum, value_name = "VERSION")]
     pub kernel: Option<Kernel>,
     /// Instead of the tests: so many packets into the daemon's world and into the kernel's own, compared.
     #[arg(long, value_name = "PACKETS", num_args = 0..=1, default_missing_value = "100000")]
     pub differential: Option<u64>,
+    /// With `--differential`: the seed that an earlier run has printed, to repeat it.
+    #[arg(long, requires = "differential")]
+    pub seed: Option<u64>,
     /// Passed to the test programs: filters, `--nocapture` and the like.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<String>,
@@ -41,10 +47,10 @@ pub fn run(options: &Options) -> Result<()> {
         return kernel::test(kernel);
     }
     if options.mutants {
-        return mutants::run(&options.arguments);
+        return mutants::run(&options.arguments, options.first);
     }
     if let Some(packets) = options.differential {
-        return differential(packets);
+        return differential(packets, options.seed);
     }
     suite(options)?;
     if options.arguments.is_empty() {
@@ -60,10 +66,13 @@ fn prepare(with_mutants: bool) -> Result<()> {
     build::run(&build::Options { bpf_only: true, mutants: with_mutants, ..Default::default() })
 }
 
-/// The differential test alone. Its seed is printed; `DATAPATH_DIFFERENTIAL_SEED` repeats it.
-fn differential(packets: u64) -> Result<()> {
+/// The differential test alone. Its seed is printed.
+fn differential(packets: u64, seed: Option<u64>) -> Result<()> {
     let mut test = shell::cargo();
     test.env("DATAPATH_DIFFERENTIAL", packets.to_string());
+    if let Some(seed) = seed {
+        test.env("DATAPATH_DIFFERENTIAL_SEED", seed.to_string());
+    }
     test.args(["test", "--package", "datapath-user", "--test", "differential", "--", "--nocapture"]);
     without_leftovers(|| shell::run(&mut test))
 }
