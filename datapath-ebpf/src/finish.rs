@@ -30,6 +30,7 @@ enum Left {
     Consumed = 7,
     Dropped = 8,
     ToBridge = 9,
+    ToStation = 10,
 }
 
 /// Carries the outcome out.
@@ -42,6 +43,12 @@ pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Prog
             log::sent(program, packet.ifindex(), parsed);
             packet.leave(Left::ToEndpoint as u32, ifindex, 0);
             to_endpoint(packet, ifindex, hook)
+        }
+        Ok(Verdict::ToStation(ifindex)) => {
+            packet.leave(Left::ToStation as u32, ifindex, 0);
+            mark(packet);
+            // Not to the peer, which would take the frame for its own host's.
+            redirect(ifindex, 0)
         }
         Ok(Verdict::ToHost(ifindex)) => {
             packet.leave(Left::ToHost as u32, ifindex, 0);

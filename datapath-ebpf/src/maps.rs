@@ -6,7 +6,7 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers,
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -14,11 +14,11 @@ use aya_ebpf::{
 use datapath_common::{
     abi::{
         Address, AddressKey, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow, FlowIndex, FlowKey,
-        FragmentSet, MacKey, Metric, Network, Program, Publication, PublishedKey, Settings, Subnet, UdpMapped,
-        UdpMapping, Uplink,
+        FragmentSet, MacKey, Metric, Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey,
+        STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
     },
     logic::parse::Parsed,
-    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, Scratch, Step, Tables, UsageSlot},
+    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, Scratch, StationsSlot, Step, Tables, UsageSlot},
 };
 
 use crate::log;
@@ -70,6 +70,11 @@ static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(Settings::D
 static UDP_MAPPED: LruHashMap<PublishedKey, UdpMapped> = LruHashMap::pinned(Settings::DEFAULT.udp_mappings(), 0);
 #[map]
 static FRAGMENTS: Array<FragmentSet> = Array::pinned(FRAGMENT_SETS, 0);
+#[map]
+static STATIONS: Array<PortStations> = Array::pinned(STATION_TABLES, 0);
+/// As many as there are places. Few hosts have networks that learn, so there is nothing until something is learnt.
+#[map]
+static STATION_BY_MAC: HashMap<MacKey, u32> = HashMap::pinned(STATION_TABLES * PORT_STATIONS as u32, BPF_F_NO_PREALLOC);
 #[map]
 static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
 #[map]
@@ -345,6 +350,28 @@ impl Tables for Maps {
     fn fragment_set(&self, number: u32) -> Option<FragmentSetSlot> {
         // SAFETY: a value of the map.
         FRAGMENTS.get_ptr_mut(number).map(|set| unsafe { FragmentSetSlot::new(set) })
+    }
+
+    #[inline(always)]
+    fn stations(&self, table: u32) -> Option<StationsSlot> {
+        // SAFETY: a value of the map.
+        STATIONS.get_ptr_mut(table).map(|stations| unsafe { StationsSlot::new(stations) })
+    }
+
+    #[inline(always)]
+    fn station_place(&self, key: &MacKey) -> Option<StationPlace> {
+        copied(STATION_BY_MAC.get_ptr(key)).map(StationPlace)
+    }
+
+    #[inline(always)]
+    fn set_station_place(&self, key: &MacKey, place: StationPlace) -> bool {
+        STATION_BY_MAC.insert(key, place.0, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn delete_station_place(&self, key: &MacKey) {
+        // As in `delete_flow_key`.
+        let _ = STATION_BY_MAC.remove(key);
     }
 
     #[inline(always)]

@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lab::capture::send_frames;
 use lab::client::Client;
-use lab::frame::{Ethernet, TcpSegment, internet_checksum, tcp_flags};
+use lab::frame::{Ethernet, NeighbourMessage, TcpSegment, fragments, internet_checksum, tcp_flags};
 use lab::{Lan, Mac, Namespace, Protocol};
 use support::{Scene, address, at, configured, endpoint, serve};
 
@@ -38,6 +38,12 @@ impl Random {
     fn target(&mut self) -> IpAddr {
         let [a, b, _, _] = self.next().to_be_bytes();
         address(&format!("10.98.{a}.{b}"))
+    }
+
+    /// The same of IPv6.
+    fn target6(&mut self) -> Ipv6Addr {
+        let [a, b, c, d] = self.next().to_be_bytes().map(u16::from);
+        Ipv6Addr::new(0xfd98, 0, 0, 0, a, b, c, d)
     }
 }
 
@@ -95,7 +101,7 @@ fn s3_siblings_connect_while_an_endpoint_floods() {
     let mac = loud.namespace.mac("eth0").expect("a MAC");
     let (sibling, router) =
         (c.namespace.mac("eth0").expect("a MAC"), scene.namespace.mac(&scene.gateway_device(1)).expect("a MAC"));
-    let [own, _] = endpoint(1, 10);
+    let [own, own6] = endpoint(1, 10);
     let host = address(Lan::HOST[0]);
     let syn = |random: &mut Random, destination| TcpSegment {
         source: random.port(),
@@ -122,6 +128,17 @@ fn s3_siblings_connect_while_an_endpoint_floods() {
         let port = if to_host { 8080 } else { random.port() };
         let segment = syn(random, port);
         Ethernet::new(mac, router).ip(own, target).tcp(segment, b"")
+    });
+    // The same by IPv6, to the outside.
+    under("endpoint_quota", &|random| {
+        let (target, port) = (random.target6(), random.port());
+        Ethernet::new(mac, router).ip(own6, target.into()).tcp(syn(random, port), b"")
+    });
+    // Neighbours that are not there.
+    under("unknown_neighbour", &|random| {
+        let [a, b, c, d] = random.next().to_be_bytes().map(u16::from);
+        let IpAddr::V6(own6) = own6 else { unreachable!("the second address is that of IPv6") };
+        NeighbourMessage::solicit((mac, own6), Ipv6Addr::new(0xfd20, 1, 0, 0, a, b, c, 0x1000 | d))
     });
     // UDP with random ports and targets.
     under("endpoint_quota", &|random| {
@@ -156,16 +173,30 @@ fn s3_siblings_are_served_while_one_is_flooded_from_outside() {
     scene.publish("8081:80", "sibling");
     let machine = &scene.lan().machine;
     let macs = (machine.mac(Lan::TO_HOST).expect("a MAC"), scene.namespace.mac("up0").expect("a MAC"));
-    let host = address(Lan::HOST[0]);
+    let [host, host6] = Lan::HOST.map(address);
+    let targets = [("published", at(host, 8081)), ("published, IPv6", at(host6, 8081))];
+    let under = |frame: &(dyn Fn(&mut Random) -> Vec<u8> + Sync)| {
+        connect_under(|stop| flood(machine, Lan::TO_HOST, stop, frame), machine, &targets);
+    };
+    // SYNs and datagrams of random clients, by both families.
     scene.expect_drops("endpoint_quota", || {
-        let syn_flood = |stop: &AtomicBool| {
-            flood(machine, Lan::TO_HOST, stop, |random| {
-                let (source, port) = (random.target(), random.port());
-                let segment =
-                    TcpSegment { source: port, destination: 8080, flags: tcp_flags::SYN, ..TcpSegment::default() };
-                Ethernet::new(macs.0, macs.1).ip(source, host).tcp(segment, b"")
-            })
-        };
-        connect_under(syn_flood, machine, &[("published", at(host, 8081))]);
+        under(&|random| {
+            let (source, port) = (random.target(), random.port());
+            let segment =
+                TcpSegment { source: port, destination: 8080, flags: tcp_flags::SYN, ..TcpSegment::default() };
+            Ethernet::new(macs.0, macs.1).ip(source, host).tcp(segment, b"")
+        });
+    });
+    scene.expect_drops("endpoint_quota", || {
+        under(&|random| {
+            let (source, port) = (random.target6(), random.port());
+            Ethernet::new(macs.0, macs.1).ip(source.into(), host6).udp(port, 8080, b"flood")
+        });
+    });
+    // First fragments of datagrams that never end.
+    under(&|random| {
+        let (source, port, identification) = (random.target(), random.port(), random.next() as u16);
+        let whole = Ethernet::new(macs.0, macs.1).ip(source, host).identification(identification);
+        fragments(&whole.udp(port, 8080, &[0; 64]), 32, identification.into()).swap_remove(0)
     });
 }

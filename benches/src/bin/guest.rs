@@ -1,5 +1,5 @@
-//! What runs inside the virtual machine of `cargo xtask test --kernel 6.1` (F10): loads every program, then passes a
-//! switched and a published TCP connection between namespaces of an older kernel.
+//! What runs inside the virtual machine of `cargo xtask test --kernel 6.1` (F10): loads every program, then passes
+//! switched and published TCP connections between namespaces of an older kernel, and one of stations that it learns.
 //!
 //! It is the machine's init. It talks on the console, in lines that start with `guest:`; xtask waits for the verdict.
 
@@ -35,6 +35,8 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 30, 0, 11));
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 30, 0, 12));
 const CLIENT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, 0x11));
 const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, 0x12));
+const STATION: Ipv4Addr = Ipv4Addr::new(10, 31, 0, 71);
+const STATION_SERVER: Ipv4Addr = Ipv4Addr::new(10, 31, 0, 72);
 
 fn main() {
     match test() {
@@ -139,6 +141,21 @@ fn pass_traffic() -> Result<()> {
         expect_peer("lan", SocketAddr::new(host, 8080), client).context("published connection")?;
         println!("guest: published TCP connection from {client} to {host}");
     }
+    pass_stations()
+}
+
+/// Two containers take other addresses than they were given: on a network that learns they are stations.
+fn pass_stations() -> Result<()> {
+    datapath(&["network", "create", "vms", "--subnet", "10.31.0.0/24", "--learning"])?;
+    for (name, station) in [("c1", STATION), ("c2", STATION_SERVER)] {
+        datapath(&["attach", name, "--network", "vms", "--name", name, "--ifname", "eth1"])?;
+        let [.., number] = station.octets();
+        ip(&format!("-n {name} address flush dev eth1"))?;
+        ip(&format!("-n {name} link set eth1 address 02:00:00:00:00:{number}"))?;
+        ip(&format!("-n {name} address add {station}/24 dev eth1"))?;
+    }
+    expect_peer("c1", SocketAddr::new(STATION_SERVER.into(), 80), STATION.into()).context("connection of stations")?;
+    println!("guest: TCP connection of learnt stations from {STATION} to {STATION_SERVER}");
     Ok(())
 }
 

@@ -48,14 +48,14 @@ drop_reasons! {
         "Its headers are cut short, or a length field does not fit the packet.",
         "Look at the sender; `datapath monitor --drops` names it.";
     VlanTagged = 3, "vlan_tagged",
-        "A container sent a VLAN-tagged frame.",
-        "Configure the VLAN on the host and attach the container to a network there.";
+        "A container sent a VLAN-tagged frame, on a network that learns one for the gateway.",
+        "Configure the VLAN on the host and attach the container to a network there; between containers, create the network with `--learning`.";
     ForgedMac = 4, "forged_mac",
-        "The source MAC address is not the one of the endpoint that sent it.",
-        "Do not change the MAC inside the container; give it with `attach --mac`.";
+        "The source MAC address is not the one of the endpoint that sent it; on a network that learns, it was given to another one.",
+        "Do not change the MAC inside the container; give it with `attach --mac`. For bridges and virtual machines in it, create the network with `--learning`.";
     ForgedAddress = 5, "forged_address",
-        "The source IP address is not one of the endpoint that sent it.",
-        "Do not add addresses inside the container; give them with `attach --ip`.";
+        "The source IP address is not one of the endpoint that sent it; on a network that learns, it was given to another one, or a station would leave the network.",
+        "Do not add addresses inside the container; give them with `attach --ip`. A bridge in it needs the MAC address of the interface too.";
     ForgedNeighbour = 6, "forged_neighbour",
         "An ARP packet or neighbour advertisement claims an address that is not the sender's.",
         "Look at what runs in that container: this is how traffic is hijacked.";

@@ -21,8 +21,8 @@ pub struct Endpoint {
     pub publications: u32,
     /// MAC address of the container's side.
     pub mac: [u8; 6],
-    /// Zero.
-    pub padding: [u8; 2],
+    /// On a network that learns: number of the port's table in [`super::map::STATIONS`]; else 0.
+    pub stations: u16,
     /// IPv4 address, or [`Address::NONE`].
     pub ipv4: Address,
     /// IPv6 address, or [`Address::NONE`].

@@ -14,6 +14,7 @@ mod mutant;
 mod network;
 mod publication;
 mod settings;
+mod station;
 
 pub use address::Address;
 pub use drop_reason::DropReason;
@@ -28,6 +29,7 @@ pub use mutant::Mutant;
 pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
 pub use publication::{Publication, PublishedKey};
 pub use settings::{Metric, Settings, program_log};
+pub use station::{PORT_STATIONS, PortStations, STATION_TABLES, Station, StationPlace};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
 pub const ABI_VERSION: u32 = 3;
@@ -77,6 +79,11 @@ pub mod map {
     pub const UDP_MAPPED: &str = "UDP_MAPPED";
     /// Array: [`super::FragmentSet`], the datagrams of senders whose address has the same hash. Written by the programs.
     pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// Array: number of a port's table → [`super::PortStations`]: what was learnt behind ports of networks that learn. Written by
+    /// the programs.
+    pub const STATIONS: &str = "STATIONS";
+    /// Hash: [`super::MacKey`] → `u32` [`super::StationPlace`]. Written by the programs.
+    pub const STATION_BY_MAC: &str = "STATION_BY_MAC";
     /// Per-CPU array: drop reason → `u64` packets.
     pub const DROPS: &str = "DROPS";
     /// Per-CPU array: [`super::Metric`] → `u64`.
@@ -120,6 +127,7 @@ mod pod {
         super::Publication,
         super::PublishedKey,
         super::Settings,
+        super::PortStations,
     );
 }
 
@@ -148,6 +156,8 @@ mod tests {
             ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 276672),
             ("UdpMapping", size_of::<super::UdpMapping>(), align_of::<super::UdpMapping>(), 40),
             ("UdpMapped", size_of::<super::UdpMapped>(), align_of::<super::UdpMapped>(), 32),
+            ("Station", size_of::<super::Station>(), align_of::<super::Station>(), 24),
+            ("PortStations", size_of::<super::PortStations>(), align_of::<super::PortStations>(), 6_160),
             ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 96),
             ("Event", size_of::<super::Event>(), align_of::<super::Event>(), 72),
         ];

@@ -76,15 +76,25 @@ pub enum Mutant {
     MssUnclamped = 35,
     /// UDP mappings cannot be reached from inside (N8).
     MappingsUnreachable = 36,
+    /// No station is learnt (B4).
+    LearningSkipped = 37,
+    /// Stations are never forgotten (B4).
+    StationsNeverAge = 38,
+    /// A port with as many stations as may be takes more, in the place of others (B4).
+    StationsUnbounded = 39,
+    /// A station may have a MAC address that was given out (B4, S1).
+    GivenMacsTaken = 40,
+    /// Packets of stations reach the gateway whomever they are for (B4).
+    StationsRouted = 41,
     /// A masqueraded flow leaves from the port it goes to (N1).
-    PortsSwapped = 60,
+    PortsSwapped = 42,
     /// Segments of unknown connections leave (N3).
-    UnknownPassed = 61,
+    UnknownPassed = 43,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 43] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -121,6 +131,11 @@ impl Mutant {
         Self::ResetsBelieved,
         Self::MssUnclamped,
         Self::MappingsUnreachable,
+        Self::LearningSkipped,
+        Self::StationsNeverAge,
+        Self::StationsUnbounded,
+        Self::GivenMacsTaken,
+        Self::StationsRouted,
         Self::PortsSwapped,
         Self::UnknownPassed,
     ];

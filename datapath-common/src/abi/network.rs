@@ -29,6 +29,8 @@ pub mod network_flags {
     pub const ADOPTED: u32 = 1 << 9;
     /// TCP connections that cross an uplink ask for segments that fit the path.
     pub const MSS_CLAMP: u32 = 1 << 10;
+    /// The network learns which MAC addresses are behind its ports, and switches by them (B4).
+    pub const LEARNING: u32 = 1 << 11;
 }
 
 /// Endpoints that a network may have: flooding reaches no more.
@@ -44,8 +46,8 @@ pub struct Network {
     pub gateway_ifindex: u32,
     /// MAC address of the gateway device.
     pub gateway_mac: [u8; 6],
-    /// Zero.
-    pub padding: [u8; 2],
+    /// Of a network that learns: seconds after which a station is forgotten that was not heard.
+    pub ageing: u16,
     /// Largest IP packet in bytes.
     pub mtu: u32,
     /// How many members [`super::map::NETWORK_MEMBERS`] has.

@@ -106,11 +106,13 @@ pub enum Metric {
     TooBigSent = 6,
     /// ICMP errors not sent because there were too many.
     IcmpErrorsLimited = 7,
+    /// Frames whose source was not learnt because as many stations as may be are behind the port.
+    StationsRefused = 8,
 }
 
 impl Metric {
     /// Every metric, with its name as `/metrics` and `status` show it.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowsReclaimed, "flows_reclaimed"),
         (Self::EventsLost, "events_lost"),
@@ -119,5 +121,6 @@ impl Metric {
         (Self::TimeExceededSent, "time_exceeded_sent"),
         (Self::TooBigSent, "too_big_sent"),
         (Self::IcmpErrorsLimited, "icmp_errors_limited"),
+        (Self::StationsRefused, "stations_refused"),
     ];
 }

@@ -298,8 +298,10 @@ pub(super) fn transport(
             parsed.flags = tcp_flags;
         }
         protocol::UDP => {
-            let length = u16::from_be_bytes([first[4], first[5]]) as u32;
-            if available < 8 || length < 8 || length > payload && parsed.fragment == Fragment::Whole {
+            // Length 0 is that of a datagram whose length the field cannot hold (RFC 2675 section 4).
+            let length = (u16::from_be_bytes([first[4], first[5]]).wrapping_sub(1)) as u32 + 1;
+            let may_exceed = parsed.fragment == Fragment::First && length <= u16::MAX as u32;
+            if available < 8 || length < 8 || length > payload && !may_exceed {
                 return Err(DropReason::Malformed);
             }
             parsed.transport = Transport::Udp;
@@ -366,25 +368,24 @@ fn refuse_source_route<P: Packet>(packet: &P, header_length: u16) -> Result<(), 
     Ok(())
 }
 
-/// Walks from the IPv6 header to the transport header (RFC 8200 section 4).
+/// Walks from the IPv6 header to the transport header (RFC 8200 section 4). An authentication header is none of those that are
+/// walked over: it vouches for the addresses, so what is behind it is as little to be translated as in IPv4 (RFC 3715).
 #[inline(always)]
 pub(super) fn follow_extension_headers<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
-    const AUTHENTICATION: u8 = 51;
     const DESTINATION_OPTIONS: u8 = 60;
 
     let mut followed = 0;
     while followed < EXTENSION_HEADERS {
         let kind = parsed.key.protocol;
-        if !matches!(kind, HOP_BY_HOP | ROUTING | protocol::FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS) {
+        if !matches!(kind, HOP_BY_HOP | ROUTING | protocol::FRAGMENT | DESTINATION_OPTIONS) {
             return Ok(());
         }
         let [next, length, third, fourth] = packet.load(parsed.transport_offset as u32).ok_or(DropReason::Malformed)?;
         let mut bytes = (length as u16 + 1) * 8;
         match kind {
             ROUTING if third == 0 => return Err(DropReason::SourceRouted),
-            AUTHENTICATION => bytes = (length as u16 + 2) * 4,
             protocol::FRAGMENT => {
                 bytes = 8;
                 let offset_and_more = u16::from_be_bytes([third, fourth]);

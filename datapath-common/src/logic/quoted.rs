@@ -17,7 +17,7 @@ const ERROR_HEADER: u16 = 8;
 /// Bytes of the transport header that every error quotes: ports, or the identifier of a query.
 const PORTS: u32 = 8;
 /// More than any transport header. How long the one was that is quoted here in part, its receiver has judged.
-const ANY_LENGTH: u32 = u16::MAX as u32;
+const ANY_LENGTH: u32 = u32::MAX;
 /// Stands for the part of a TCP header that is not quoted: no options, no flags.
 const UNSEEN: [u8; 2] = [5 << 4, 0];
 

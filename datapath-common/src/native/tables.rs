@@ -11,9 +11,10 @@ use std::{
 use crate::{
     abi::{
         Address, AddressKey, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex, FlowKey, FragmentSet, MacKey,
-        Metric, Network, Publication, PublishedKey, Settings, Subnet, UdpMapped, UdpMapping, Uplink,
+        Metric, Network, PortStations, Publication, PublishedKey, STATION_TABLES, Settings, StationPlace, Subnet,
+        UdpMapped, UdpMapping, Uplink,
     },
-    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, Step, Tables, UsageSlot},
+    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, StationsSlot, Step, Tables, UsageSlot},
 };
 
 /// What the daemon would have written.
@@ -83,6 +84,9 @@ pub struct NativeTables {
     usage: RefCell<HashMap<u32, Box<Cell<EndpointUsage>>>>,
     cursors: [Cell<u32>; 2],
     fragments: RefCell<HashMap<u32, Box<Cell<FragmentSet>>>>,
+    stations: RefCell<HashMap<u32, Box<Cell<PortStations>>>>,
+    /// `STATION_BY_MAC`.
+    pub station_places: RefCell<HashMap<MacKey, StationPlace>>,
     mappings: RefCell<HashMap<UdpMapping, u16>>,
     mapped: RefCell<HashMap<PublishedKey, UdpMapped>>,
     hits: RefCell<HashMap<u32, u64>>,
@@ -107,6 +111,8 @@ impl NativeTables {
             usage: RefCell::default(),
             cursors: Default::default(),
             fragments: RefCell::default(),
+            stations: RefCell::default(),
+            station_places: RefCell::default(),
             mappings: RefCell::default(),
             mapped: RefCell::default(),
             hits: RefCell::default(),
@@ -204,7 +210,7 @@ impl Tables for NativeTables {
             network: 0,
             publications: 0,
             mac: [0; 6],
-            padding: [0; 2],
+            stations: 0,
             ipv4: Address::NONE,
             ipv6: Address::NONE,
             link_local: Address::NONE,
@@ -303,6 +309,30 @@ impl Tables for NativeTables {
         let set = sets.entry(number).or_insert_with(|| unsafe { Box::new_zeroed().assume_init() });
         // SAFETY: as in `usage`.
         Some(unsafe { FragmentSetSlot::new(set.as_ptr()) })
+    }
+
+    fn stations(&self, table: u32) -> Option<StationsSlot> {
+        if table >= STATION_TABLES {
+            return None;
+        }
+        let mut tables = self.stations.borrow_mut();
+        // SAFETY: all zeroes is a table without stations.
+        let table = tables.entry(table).or_insert_with(|| unsafe { Box::new_zeroed().assume_init() });
+        // SAFETY: as in `usage`.
+        Some(unsafe { StationsSlot::new(table.as_ptr()) })
+    }
+
+    fn station_place(&self, key: &MacKey) -> Option<StationPlace> {
+        self.station_places.borrow().get(key).copied()
+    }
+
+    fn set_station_place(&self, key: &MacKey, place: StationPlace) -> bool {
+        self.station_places.borrow_mut().insert(*key, place);
+        true
+    }
+
+    fn delete_station_place(&self, key: &MacKey) {
+        self.station_places.borrow_mut().remove(key);
     }
 
     fn udp_mapping(&self, key: &UdpMapping) -> Option<u16> {

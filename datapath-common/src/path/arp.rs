@@ -1,8 +1,13 @@
 //! ARP (RFC 826), answered in place: nobody but the asker sees the answer, and nobody sees the question (B3).
 
-use super::{Outcome, Packed, Packet, Tables, Verdict, forward, from_container::CONSUMED, port::Port, switch};
+use super::{
+    Decision, Outcome, Packed, Packet, Tables, Verdict, forward,
+    from_container::CONSUMED,
+    port::{NOBODY, Port, owner},
+    switch,
+};
 use crate::{
-    abi::{Address, AddressKey, DropReason, HOST, Mutant, Network},
+    abi::{Address, AddressKey, DropReason, HOST, Mutant, Network, network_flags},
     logic::headers::Headers,
 };
 
@@ -29,6 +34,45 @@ fn parse(headers: &Headers) -> Result<Arp, DropReason> {
         sender: Address::v4(headers.at(28)),
         target: headers.ipv4(38),
     })
+}
+
+impl Arp {
+    /// Whether its sender has no address yet (RFC 5227 section 2.1.1).
+    #[inline(always)]
+    fn is_probe(&self) -> bool {
+        self.operation == REQUEST && self.sender == Address::ANY_V4
+    }
+
+    /// Whether it claims what the endpoint has.
+    #[inline(always)]
+    fn is_of(&self, port: &Port<'_>) -> bool {
+        self.sender_mac == port.endpoint.mac && (self.sender == port.endpoint.ipv4 || self.is_probe())
+    }
+}
+
+/// Judges ARP on a network that learns: [`Packed::NONE`] when it is answered here, [`Verdict::Pass`] when it is switched, being
+/// about stations.
+#[inline(never)]
+pub(super) fn judge<T: Tables>(tables: &T, port: &Port<'_>, headers: &Headers, own: bool) -> Packed {
+    Packed::of(judged(tables, port, headers, own))
+}
+
+#[inline(always)]
+fn judged<T: Tables>(tables: &T, port: &Port<'_>, headers: &Headers, own: bool) -> Result<Decision, DropReason> {
+    let arp = parse(headers)?;
+    let own = own && arp.is_of(port);
+    if !own && owner(tables, port.endpoint.network, &arp.sender) != NOBODY {
+        return Err(DropReason::ForgedNeighbour);
+    }
+    let asked = owner(tables, port.endpoint.network, &arp.target);
+    if asked == NOBODY || arp.operation != REQUEST {
+        return Ok(Decision::Verdict(Verdict::Pass));
+    }
+    if asked == port.index && !own {
+        // It is behind the same port, and has heard it.
+        return Ok(Decision::Verdict(Verdict::Consumed));
+    }
+    Ok(Decision::Open)
 }
 
 /// ARP from a container.
@@ -60,20 +104,20 @@ fn from_endpoint_inline<P: Packet, T: Tables>(
     headers: &mut Headers,
 ) -> Outcome {
     let arp = parse(headers)?;
-    // A probe has no sender address yet (RFC 5227 section 2.1.1).
-    let probe = arp.operation == REQUEST && arp.sender == Address::ANY_V4;
-    let own = arp.sender_mac == port.endpoint.mac && (arp.sender == port.endpoint.ipv4 || probe);
+    let probe = arp.is_probe();
+    // On a network that learns it is known whose it is.
+    let own = arp.is_of(port) || port.has(network_flags::LEARNING);
     if !own && !tables.mutant(Mutant::SourceGuardSkipped) {
         return Err(DropReason::ForgedNeighbour);
     }
     if tables.mutant(Mutant::NeighboursUnanswered) {
-        return switch::flood_frame(packet, tables, port);
+        return switch::flood_frame(packet, tables, port, true);
     }
     match arp.operation {
         // A probe for its own address: an answer would be a conflict (RFC 5227 section 2.1.1).
         REQUEST if arp.target == port.endpoint.ipv4 && probe => CONSUMED,
         // An announcement (RFC 5227 section 3): siblings learn that the address has a new owner.
-        REQUEST if arp.target == port.endpoint.ipv4 => switch::flood_frame(packet, tables, port),
+        REQUEST if arp.target == port.endpoint.ipv4 => switch::flood_frame(packet, tables, port, true),
         REQUEST => {
             let key = AddressKey::new(port.endpoint.network, arp.target);
             let owner = tables.endpoint_by_address(&key).ok_or(DropReason::UnknownNeighbour)?;
@@ -96,7 +140,7 @@ pub(super) fn from_host<P: Packet, T: Tables>(
 ) -> Outcome {
     let arp = parse(headers)?;
     if arp.operation != REQUEST {
-        return CONSUMED;
+        return unheard(network);
     }
     let owner =
         tables.endpoint_by_address(&AddressKey::new(network_id, arp.target)).ok_or(DropReason::UnknownNeighbour)?;
@@ -105,6 +149,12 @@ pub(super) fn from_host<P: Packet, T: Tables>(
     }
     let endpoint = tables.endpoint(owner).ok_or(DropReason::UnknownNeighbour)?;
     answer(packet, headers, &arp, endpoint.mac).map(|_| forward::to_host(network))
+}
+
+/// What comes of an answer of the host's: only a station may wait for it.
+#[inline(always)]
+pub(super) fn unheard(network: &Network) -> Outcome {
+    if network.has(network_flags::LEARNING) { Err(DropReason::UnknownNeighbour) } else { CONSUMED }
 }
 
 /// The MAC address of an endpoint or of the gateway.

@@ -4,7 +4,7 @@
 //! Nothing is put together: the receiver does that. But what would make two readings of one datagram, fragments that
 //! overlap, is refused here (RFC 5722, RFC 1858).
 
-use super::{Decision, Outcome, Packed, Packet, Tables, Verdict, from_container::CONSUMED, slot::FragmentSetSlot};
+use super::{Decision, Outcome, Packed, Packet, Tables, Verdict, from_container::CONSUMED, locked::FragmentSetSlot};
 use crate::{
     abi::{
         Datagram, DropReason, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS,

@@ -1,11 +1,11 @@
 //! Everything a container sends.
 
 use super::{
-    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, fragments, icmp_answer, masquerade,
-    neighbour, port, port::Port, route, switch,
+    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, fragments, icmp_answer, learning,
+    masquerade, neighbour, port, port::Port, route, switch,
 };
 use crate::{
-    abi::{DropReason, FlowEnd, Mutant},
+    abi::{DropReason, FlowEnd, Mutant, network_flags},
     logic::{
         headers::{ETHERNET, Headers, ethertype},
         parse::{Fragment, Parsed, Transport, icmp, parse},
@@ -80,11 +80,16 @@ fn admitted<P: Packet, T: Tables>(
     port: &Port<'_>,
     scratch: &mut Scratch,
 ) -> Result<Decision, DropReason> {
-    let Scratch { headers, parsed, .. } = scratch;
+    let headers = &mut scratch.headers;
     if !packet.read_headers(ETHERNET, headers) {
         return Err(DropReason::Malformed);
     }
-    guard_frame(packet, tables, port, headers)?;
+    if !port.has(network_flags::LEARNING) {
+        guard_frame(packet, tables, port, headers)?;
+    } else if let Some(outcome) = learning::admit(packet, tables, port, scratch).outcome() {
+        return outcome.map(Decision::Verdict);
+    }
+    let Scratch { headers, parsed, .. } = scratch;
     parsed.ethertype = headers.ethertype();
     match parsed.ethertype {
         ethertype::IPV4 | ethertype::IPV6 => {
@@ -129,25 +134,15 @@ fn ip<P: Packet, T: Tables>(
         return Err(DropReason::FamilyDisabled);
     }
     let may_send = port.endpoint.owns(&parsed.key.source) || neighbour::may_be_unspecified(parsed);
-    if !may_send && !tables.mutant(Mutant::SourceGuardSkipped) {
+    // On a network that learns it is known whose it is.
+    if !may_send && !port.has(network_flags::LEARNING) && !tables.mutant(Mutant::SourceGuardSkipped) {
         return Err(DropReason::ForgedAddress);
     }
-    if parsed.key.source == parsed.key.destination {
-        return Err(DropReason::Land);
-    }
-    if parsed.key.destination.is_loopback() {
-        return Err(DropReason::LoopbackAddress);
-    }
-    if parsed.transport == Transport::Icmp {
-        if let Some(outcome) = neighbour::from_endpoint(packet, tables, port, headers, parsed) {
-            return outcome.map(Decision::Verdict);
-        }
-        if parsed.ethertype == ethertype::IPV4 && parsed.flags == icmp::REDIRECT {
-            return Err(DropReason::RogueRouter);
-        }
-    }
-    if parsed.transport == Transport::Udp && is_dhcp_server(parsed) {
-        return Err(DropReason::RogueDhcp);
+    guard_packet(parsed)?;
+    if parsed.transport == Transport::Icmp
+        && let Some(outcome) = neighbour::from_endpoint(packet, tables, port, headers, parsed)
+    {
+        return outcome.map(Decision::Verdict);
     }
     if headers.to_group() {
         return switch::flood(packet, tables, port, parsed).map(Decision::Verdict);
@@ -163,6 +158,24 @@ fn ip<P: Packet, T: Tables>(
         };
     }
     switch::unicast(packet, tables, port, headers, parsed).map(Decision::Verdict)
+}
+
+/// What no container may send, whatever its address (S1).
+#[inline(always)]
+pub(super) fn guard_packet(parsed: &Parsed) -> Result<(), DropReason> {
+    if parsed.key.source == parsed.key.destination {
+        return Err(DropReason::Land);
+    }
+    if parsed.key.destination.is_loopback() {
+        return Err(DropReason::LoopbackAddress);
+    }
+    if parsed.transport == Transport::Icmp && parsed.ethertype == ethertype::IPV4 && parsed.flags == icmp::REDIRECT {
+        return Err(DropReason::RogueRouter);
+    }
+    if parsed.transport == Transport::Udp && is_dhcp_server(parsed) {
+        return Err(DropReason::RogueDhcp);
+    }
+    Ok(())
 }
 
 /// UDP from port 67 (RFC 2131 section 4.1) or 547 (RFC 8415 section 7.2).

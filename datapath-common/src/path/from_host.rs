@@ -1,10 +1,11 @@
 //! From the host to containers, by a network's gateway device.
 
 use super::{
-    Outcome, Packet, Scratch, Tables, Verdict, arp, forward, from_container::CONSUMED, icmp_answer, neighbour, switch,
+    Outcome, Packet, Scratch, Tables, Verdict, arp, forward, from_container::CONSUMED, icmp_answer, learning,
+    neighbour, switch,
 };
 use crate::{
-    abi::{Address, AddressKey, DropReason, HOST, Network},
+    abi::{Address, AddressKey, DropReason, HOST, Network, network_flags},
     logic::{
         headers::{ETHERNET, ethertype},
         parse::{Transport, parse},
@@ -19,7 +20,15 @@ use crate::{
 pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
     let network_id = tables.network_by_gateway(packet.ifindex()).ok_or(DropReason::UnknownPort)?;
     let network = tables.network(network_id).ok_or(DropReason::UnknownPort)?;
-    let outcome = decide(packet, tables, scratch, (network_id, network));
+    let outcome = match decide(packet, tables, scratch, (network_id, network)) {
+        // What no endpoint has, a station may have.
+        Err(DropReason::UnknownNeighbour | DropReason::UnknownDestination)
+            if network.has(network_flags::LEARNING) && packet.entered_by() == 0 =>
+        {
+            learning::from_host(packet, tables, network_id, network, scratch).unwrap()
+        }
+        outcome => outcome,
+    };
     // The host's stack keeps to the MTU of the gateway device, which is the network's unless somebody changed it. There is
     // no router on this way: for the host it is as if the endpoint had told it.
     let Scratch { headers, parsed, message, .. } = scratch;

@@ -18,6 +18,8 @@ mod from_uplink;
 mod hairpin;
 mod icmp_answer;
 mod icmp_error;
+mod learning;
+mod locked;
 mod masquerade;
 mod mss_clamp;
 mod neighbour;
@@ -26,6 +28,7 @@ mod port;
 mod publish;
 mod route;
 mod slot;
+mod stations;
 mod switch;
 mod to_host;
 mod to_uplink;
@@ -34,15 +37,16 @@ pub use from_container::from_container;
 pub use from_host::from_host;
 pub use from_loopback::from_loopback;
 pub use from_uplink::from_uplink;
+pub use locked::{FragmentSetSlot, StationsSlot};
 pub use outcome::{Decision, Outcome, Packed, Verdict};
-pub use slot::{FlowSlot, FragmentSetSlot, UsageSlot};
+pub use slot::{FlowSlot, UsageSlot};
 pub use to_host::to_host;
 pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
     abi::{
         Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowIndex, FlowKey, MacKey, Metric, Mutant, Network,
-        Publication, PublishedKey, Settings, UdpMapped, UdpMapping, Uplink,
+        Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping, Uplink,
     },
     logic::{
         checksum::Sum,
@@ -298,6 +302,14 @@ pub trait Tables {
     fn next_swept(&self) -> u32;
     /// `FRAGMENTS`.
     fn fragment_set(&self, number: u32) -> Option<FragmentSetSlot>;
+    /// `STATIONS`: those behind the port whose table has this number.
+    fn stations(&self, table: u32) -> Option<StationsSlot>;
+    /// `STATION_BY_MAC`.
+    fn station_place(&self, key: &MacKey) -> Option<StationPlace>;
+    /// Writes `STATION_BY_MAC`. False when there is no room.
+    fn set_station_place(&self, key: &MacKey, place: StationPlace) -> bool;
+    /// Takes from `STATION_BY_MAC`.
+    fn delete_station_place(&self, key: &MacKey);
     /// `UDP_MAPPING`: the external port, wire order.
     fn udp_mapping(&self, key: &UdpMapping) -> Option<u16>;
     /// Writes `UDP_MAPPING`.

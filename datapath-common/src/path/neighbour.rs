@@ -1,7 +1,12 @@
 //! IPv6 neighbour discovery (RFC 4861), answered in place like ARP (B3).
 
 use super::{
-    Outcome, Packed, Packet, Tables, Verdict, arp::mac_of, forward, from_container::CONSUMED, port::Port, switch,
+    Decision, Outcome, Packed, Packet, Tables, Verdict,
+    arp::{mac_of, unheard},
+    forward,
+    from_container::CONSUMED,
+    port::{NOBODY, Port, owner},
+    switch,
 };
 use crate::{
     abi::{Address, AddressKey, DropReason, HOST, Mutant, Network},
@@ -53,6 +58,35 @@ pub(super) fn from_endpoint<P: Packet, T: Tables>(
     }
 }
 
+/// Judges neighbour discovery on a network that learns: open when it is answered here, [`Verdict::Pass`] when it is
+/// switched, being about stations; `None` for what other packets are asked.
+#[inline(always)]
+pub(super) fn judge<T: Tables>(
+    tables: &T,
+    port: &Port<'_>,
+    headers: &Headers,
+    parsed: &Parsed,
+    own: bool,
+) -> Option<Result<Decision, DropReason>> {
+    if parsed.ethertype != ethertype::IPV6 || parsed.transport != Transport::Icmp {
+        return None;
+    }
+    let target = headers.ipv6(62);
+    let given = owner(tables, port.endpoint.network, &target) != NOBODY;
+    match parsed.flags {
+        icmp::ROUTER_ADVERTISEMENT | icmp::V6_REDIRECT => Some(Err(DropReason::RogueRouter)),
+        icmp::NEIGHBOUR_SOLICITATION | icmp::NEIGHBOUR_ADVERTISEMENT if !is_valid(headers, parsed) => {
+            Some(Err(DropReason::Malformed))
+        }
+        icmp::NEIGHBOUR_SOLICITATION if given => Some(Ok(Decision::Open)),
+        icmp::NEIGHBOUR_SOLICITATION => Some(Ok(Decision::Verdict(Verdict::Pass))),
+        icmp::NEIGHBOUR_ADVERTISEMENT if given && !(own && port.endpoint.owns(&target)) => {
+            Some(Err(DropReason::ForgedNeighbour))
+        }
+        _ => None,
+    }
+}
+
 /// Whether the message is where and how RFC 4861 section 7.1 wants it.
 #[inline(always)]
 fn is_valid(headers: &Headers, parsed: &Parsed) -> bool {
@@ -82,7 +116,7 @@ fn advertised<P: Packet, T: Tables>(
     {
         return Err(DropReason::ForgedNeighbour);
     }
-    if headers.to_group() { switch::flood_frame(packet, tables, port) } else { CONSUMED }
+    if headers.to_group() { switch::flood_frame(packet, tables, port, true) } else { CONSUMED }
 }
 
 #[inline(always)]
@@ -124,7 +158,7 @@ fn solicited_inline<P: Packet, T: Tables>(
         return CONSUMED;
     }
     if tables.mutant(Mutant::NeighboursUnanswered) {
-        return switch::flood_frame(packet, tables, port);
+        return switch::flood_frame(packet, tables, port, true);
     }
     let owner = tables
         .endpoint_by_address(&AddressKey::new(port.endpoint.network, target))
@@ -146,15 +180,14 @@ pub(super) fn from_host<P: Packet, T: Tables>(
 ) -> Option<Outcome> {
     match parsed.flags {
         icmp::NEIGHBOUR_SOLICITATION if is_valid(headers, parsed) => {}
-        icmp::NEIGHBOUR_SOLICITATION | icmp::NEIGHBOUR_ADVERTISEMENT | icmp::ROUTER_SOLICITATION => {
-            return Some(CONSUMED);
-        }
+        icmp::NEIGHBOUR_ADVERTISEMENT => return Some(unheard(network)),
+        icmp::NEIGHBOUR_SOLICITATION | icmp::ROUTER_SOLICITATION => return Some(CONSUMED),
         _ => return None,
     }
     let target = headers.ipv6(62);
     let Some(owner) = tables.endpoint_by_address(&AddressKey::new(network_id, target)) else {
         // Duplicate address detection of an address that the daemon has not seen yet: silence is the answer.
-        return Some(if parsed.key.source.is_none() { CONSUMED } else { Err(DropReason::UnknownNeighbour) });
+        return Some(if parsed.key.source.is_none() { unheard(network) } else { Err(DropReason::UnknownNeighbour) });
     };
     if owner == HOST {
         return Some(CONSUMED);

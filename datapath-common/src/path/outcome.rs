@@ -10,6 +10,8 @@ pub enum Verdict {
     Pass,
     /// To the endpoint behind this host-side veth.
     ToEndpoint(u32),
+    /// To a station behind this host-side veth, as it is on the wire: whose the frame is, its MAC address says.
+    ToStation(u32),
     /// Up into the host, as received by this gateway device.
     ToHost(u32),
     /// Up into the host, as received by this adopted bridge. The mark stays on: the bridge's own program takes it off.
@@ -61,13 +63,14 @@ impl Packed {
         let (kind, value) = match outcome {
             Ok(Verdict::Pass) => (0, 0),
             Ok(Verdict::ToEndpoint(ifindex)) => (1, ifindex),
-            Ok(Verdict::ToHost(ifindex)) => (2, ifindex),
-            Ok(Verdict::ToBridge(ifindex)) => (3, ifindex),
-            Ok(Verdict::ToLoopback(ifindex)) => (4, ifindex),
-            Ok(Verdict::ToUplink(ifindex)) => (5, ifindex),
-            Ok(Verdict::Reflected) => (6, 0),
-            Ok(Verdict::Consumed) => (7, 0),
-            Err(reason) => (8, reason as u32),
+            Ok(Verdict::ToStation(ifindex)) => (2, ifindex),
+            Ok(Verdict::ToHost(ifindex)) => (3, ifindex),
+            Ok(Verdict::ToBridge(ifindex)) => (4, ifindex),
+            Ok(Verdict::ToLoopback(ifindex)) => (5, ifindex),
+            Ok(Verdict::ToUplink(ifindex)) => (6, ifindex),
+            Ok(Verdict::Reflected) => (7, 0),
+            Ok(Verdict::Consumed) => (8, 0),
+            Err(reason) => (9, reason as u32),
         };
         Self(kind << 32 | value as u64)
     }
@@ -99,13 +102,14 @@ impl Packed {
         Some(match self.0 >> 32 {
             0 => Ok(Verdict::Pass),
             1 => Ok(Verdict::ToEndpoint(value)),
-            2 => Ok(Verdict::ToHost(value)),
-            3 => Ok(Verdict::ToBridge(value)),
-            4 => Ok(Verdict::ToLoopback(value)),
-            5 => Ok(Verdict::ToUplink(value)),
-            6 => Ok(Verdict::Reflected),
-            7 => Ok(Verdict::Consumed),
-            8 => match DropReason::from_number(value) {
+            2 => Ok(Verdict::ToStation(value)),
+            3 => Ok(Verdict::ToHost(value)),
+            4 => Ok(Verdict::ToBridge(value)),
+            5 => Ok(Verdict::ToLoopback(value)),
+            6 => Ok(Verdict::ToUplink(value)),
+            7 => Ok(Verdict::Reflected),
+            8 => Ok(Verdict::Consumed),
+            9 => match DropReason::from_number(value) {
                 Some(reason) => Err(reason),
                 None => Err(DropReason::WriteFailed),
             },

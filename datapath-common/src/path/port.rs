@@ -2,7 +2,7 @@
 
 use super::{Packet, Tables};
 use crate::{
-    abi::{Endpoint, Network},
+    abi::{Address, AddressKey, Endpoint, Network},
     logic::{headers::ethertype, parse::Parsed},
 };
 
@@ -25,6 +25,18 @@ impl Port<'_> {
     pub fn speaks(&self, parsed: &Parsed) -> bool {
         self.network.speaks(parsed.ethertype == ethertype::IPV4)
     }
+}
+
+/// No endpoint has this index.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+/// Who has the address: the index of an endpoint, [`crate::abi::HOST`], or [`NOBODY`].
+///
+/// A number, and from a function of its own: the compiler would join the two halves of an `Option` by a bitwise and, of
+/// which one has no value where there is no owner, and the verifier refuses to read that (Linux 6.18).
+#[inline(never)]
+pub(super) fn owner<T: Tables>(tables: &T, network: u32, address: &Address) -> u32 {
+    tables.endpoint_by_address(&AddressKey::new(network, *address)).unwrap_or(NOBODY)
 }
 
 /// The endpoint whose host-side veth the packet came in by.

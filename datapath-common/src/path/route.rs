@@ -1,8 +1,12 @@
 //! What a container sends to its gateway: to the host, to published ports, and to the outside.
 
-use super::{Decision, Packed, Tables, forward, port::Port, publish};
+use super::{
+    Decision, Packed, Tables, forward,
+    port::{NOBODY, Port, owner},
+    publish,
+};
 use crate::{
-    abi::{AddressKey, DropReason, FlowEnd, HOST, Mutant, network_flags},
+    abi::{DropReason, FlowEnd, HOST, Mutant, network_flags},
     logic::parse::{Parsed, Transport},
 };
 
@@ -13,17 +17,12 @@ pub(super) fn from_endpoint<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Par
     Packed::of(decide(tables, port, parsed))
 }
 
-/// No endpoint has this index.
-const NOBODY: u32 = u32::MAX;
-
 #[inline(always)]
 fn decide<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> Result<Decision, DropReason> {
     // Up into the host: the frame is addressed to the gateway device already.
     let to_host = Ok(Decision::Verdict(forward::to_host(port.network)));
     let destination = &parsed.key.destination;
-    // A number, not an `Option`: the compiler would join its two halves by a bitwise and, of which one has no value where
-    // there is no owner, and the verifier refuses to read that (Linux 6.18).
-    let owner = tables.endpoint_by_address(&AddressKey::new(port.endpoint.network, *destination)).unwrap_or(NOBODY);
+    let owner = owner(tables, port.endpoint.network, destination);
     let to_own_gateway = owner == HOST;
     let enclosed = port.has(network_flags::INTERNAL) || port.network.gateway(destination.is_v4()).is_none();
     if enclosed && !tables.mutant(Mutant::InternalIgnored) {

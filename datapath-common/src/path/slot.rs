@@ -1,4 +1,4 @@
-//! Shared access to the values that programs on several CPUs write: flow slots, endpoint usage and sets of fragments.
+//! Shared access to the values that programs on several CPUs write: flow slots and endpoint usage.
 //!
 //! The rules: a slot's [`claim`] is taken by compare-and-swap, and only its holder writes the flow's keys and ends (a reply key is built in place, for a BPF stack is small);
 //! in a live slot, TCP bits and counters only grow atomically, and times are plain words that any CPU may write.
@@ -8,10 +8,10 @@
 use core::ptr;
 
 use super::Route;
-use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, FragmentSet, Sequences, TokenBucket, claim};
+use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, Sequences, TokenBucket, claim};
 
 #[cfg(target_arch = "bpf")]
-mod atomic {
+pub(super) mod atomic {
     use core::intrinsics::{
         self,
         AtomicOrdering::{Relaxed, SeqCst},
@@ -50,7 +50,7 @@ mod atomic {
 }
 
 #[cfg(not(target_arch = "bpf"))]
-mod atomic {
+pub(super) mod atomic {
     use core::sync::atomic::{
         AtomicU32, AtomicU64,
         Ordering::{Relaxed, SeqCst},
@@ -348,44 +348,5 @@ unsafe fn take_token(bucket: *mut TokenBucket, rate: u32, now: u64) -> bool {
         }
         ptr::write_volatile(&raw mut (*bucket).tokens, tokens - 1);
         true
-    }
-}
-
-/// One value of `FRAGMENTS`.
-#[derive(Clone, Copy, Debug)]
-pub struct FragmentSetSlot(*mut FragmentSet);
-
-impl FragmentSetSlot {
-    /// The set at this address.
-    ///
-    /// # Safety
-    /// As [`FlowSlot::new`], with a [`FragmentSet`].
-    #[inline(always)]
-    #[must_use]
-    pub const unsafe fn new(set: *mut FragmentSet) -> Self {
-        Self(set)
-    }
-
-    /// Takes the set for this CPU alone, unless another one has it.
-    #[inline(always)]
-    #[must_use]
-    pub fn try_lock(&self) -> bool {
-        // SAFETY: valid by `new`.
-        unsafe { atomic::swap32(&raw mut (*self.0).lock, 0, 1) }
-    }
-
-    /// Gives the set back.
-    #[inline(always)]
-    pub fn unlock(&self) {
-        // SAFETY: valid by `new`.
-        unsafe { atomic::exchange32(&raw mut (*self.0).lock, 0) }
-    }
-
-    /// The set, for the one CPU that has taken it.
-    #[expect(clippy::mut_from_ref, reason = "the value is the map's, and the lock decides who may write it")]
-    #[inline(always)]
-    pub(super) fn get(&self) -> &mut FragmentSet {
-        // SAFETY: valid by `new`, and locked by the caller.
-        unsafe { &mut *self.0 }
     }
 }

@@ -2,7 +2,11 @@
 
 use core::mem::offset_of;
 
-use super::{Outcome, Packed, Packet, Tables, Verdict, forward, from_container::CONSUMED, port::Port};
+use super::{
+    Outcome, Packed, Packet, Tables, Verdict, forward,
+    from_container::CONSUMED,
+    port::{NOBODY, Port, owner},
+};
 use crate::{
     abi::{AddressKey, DropReason, HOST, MacKey, Mutant, NETWORK_ENDPOINTS, Settings, network_flags},
     logic::{headers::Headers, parse::Parsed},
@@ -82,7 +86,7 @@ fn other_protocol_inline<P: Packet, T: Tables>(
     headers: &Headers,
 ) -> Outcome {
     if headers.to_group() {
-        return flood_frame(packet, tables, port);
+        return flood_frame(packet, tables, port, true);
     }
     let key = MacKey::new(port.endpoint.network, headers.destination_mac());
     let index = tables.endpoint_by_mac(&key).ok_or(DropReason::UnknownDestination)?;
@@ -103,30 +107,35 @@ fn other_protocol_inline<P: Packet, T: Tables>(
 /// An IP packet to a group. A unicast IP address inside a group frame is a trick, not traffic (RFC 1122 section 3.3.6).
 #[inline(always)]
 pub(super) fn flood<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, parsed: &Parsed) -> Outcome {
+    if !is_for_group(tables, port, parsed) {
+        return Err(DropReason::WrongDestination);
+    }
+    flood_frame(packet, tables, port, true)
+}
+
+/// Whether a packet in a group frame is for a group.
+#[inline(always)]
+pub(super) fn is_for_group<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> bool {
     let network = port.endpoint.network;
     let destination = &parsed.key.destination;
     // The broadcast address of the network's own subnet is one that nobody has.
-    let broadcast = tables.subnet(destination) == Some(network)
-        && tables.endpoint_by_address(&AddressKey::new(network, *destination)).is_none();
-    if !destination.is_multicast() && !broadcast {
-        return Err(DropReason::WrongDestination);
-    }
-    flood_frame(packet, tables, port)
+    destination.is_multicast()
+        || tables.subnet(destination).unwrap_or(0) == network && owner(tables, network, destination) == NOBODY
 }
 
-/// Sends a container's frame to every other endpoint and to the host, as fast as its tokens allow (B2, S3).
+/// Sends a container's frame to every other endpoint and to the host, if `to_host`, as fast as its tokens allow (B2, S3).
 #[inline(always)]
-pub(super) fn flood_frame<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>) -> Outcome {
-    flood_frame_packed(packet, tables, port).unwrap()
+pub(super) fn flood_frame<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, to_host: bool) -> Outcome {
+    flood_frame_packed(packet, tables, port, to_host).unwrap()
 }
 
 #[inline(never)]
-fn flood_frame_packed<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>) -> Packed {
-    Packed::new(flood_frame_inline(packet, tables, port))
+fn flood_frame_packed<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, to_host: bool) -> Packed {
+    Packed::new(flood_frame_inline(packet, tables, port, to_host))
 }
 
 #[inline(always)]
-fn flood_frame_inline<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>) -> Outcome {
+fn flood_frame_inline<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, to_host: bool) -> Outcome {
     let rate = tables.setting32(offset_of!(Settings, flood_rate));
     let usage = tables.usage(port.index).ok_or(DropReason::UnknownPort)?;
     if !usage.take_flood_token(rate, tables.now()) {
@@ -136,7 +145,7 @@ fn flood_frame_inline<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &P
         let sender = if tables.mutant(Mutant::FloodToSender) { 0 } else { port.endpoint.ifindex };
         copy_to_members(packet, tables, port.endpoint.network, port.network.members, sender);
     }
-    if port.network.has_host() {
+    if to_host && port.network.has_host() {
         packet.copy_to_host(port.network.gateway_ifindex, port.has(network_flags::ADOPTED));
     }
     CONSUMED

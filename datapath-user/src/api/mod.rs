@@ -6,6 +6,7 @@
 //! | `GET` `POST /networks`, `GET` `DELETE /networks/NAME` | networks |
 //! | `GET` `POST /endpoints`, `GET` `DELETE /endpoints/NAME[?network=NET]` | attach, detach |
 //! | `GET` `POST /ports`, `DELETE /ports?port=[HOSTIP:]PORT[-END][/PROTO]` | publish, unpublish |
+//! | `GET /fdb[?network=NET]` | which MAC address is behind which port |
 //! | `GET /flows[?endpoint=NAME]` | live flows |
 //! | `GET /events[?drops=true][&endpoint=NAME]` | events as they happen, one JSON object a line |
 //!
@@ -69,6 +70,7 @@ fn router(app: App) -> Router {
         .route("/endpoints/{name}", get(reads::endpoint).delete(changes::detach))
         .route("/ports", get(reads::ports).post(changes::publish))
         .route("/ports", delete(changes::unpublish))
+        .route("/fdb", get(reads::fdb))
         .route("/flows", get(reads::flows))
         .route("/events", get(events::events))
         .fallback(answer::not_found)

@@ -58,6 +58,24 @@ pub async fn ports(State(app): State<App>) -> Answer<Vec<view::Port>> {
     Ok(Json(view::ports(&snapshot, app.readers.kernel.datapath.tables())?))
 }
 
+/// The query of `GET /fdb`.
+#[derive(Deserialize)]
+pub struct FdbQuery {
+    network: Option<String>,
+}
+
+/// `GET /fdb`
+pub async fn fdb(State(app): State<App>, Query(query): Query<FdbQuery>) -> Answer<Vec<view::FdbEntry>> {
+    let snapshot = app.readers.snapshot();
+    let networks: Vec<_> = match &query.network {
+        Some(name) => vec![snapshot.model.network(name)?],
+        None => snapshot.model.networks.values().collect(),
+    };
+    let tables = app.readers.kernel.datapath.tables();
+    let databases = networks.into_iter().map(|network| view::fdb(&snapshot, tables, network));
+    Ok(Json(databases.collect::<anyhow::Result<Vec<_>>>()?.concat()))
+}
+
 /// The query of `GET /flows`.
 #[derive(Deserialize)]
 pub struct FlowQuery {

@@ -79,6 +79,9 @@ pub enum Command {
     /// Let the datapath do what dockerd's own packet filter rules and proxies do, and back
     #[command(subcommand)]
     Docker(DockerCommand),
+    /// Which MAC addresses are behind which ports
+    #[command(subcommand)]
+    Fdb(FdbCommand),
     /// Live flows
     #[command(subcommand)]
     Flow(FlowCommand),
@@ -213,13 +216,13 @@ pub struct CreateArguments {
     /// Lower the segment size of TCP connections with the outside to what fits the path
     #[arg(long)]
     pub mss_clamp: bool,
-    /// Learn source MAC addresses
+    /// Learn which MAC addresses are behind the ports, for virtual machines and bridges in the containers
     #[arg(long)]
     pub learning: bool,
     /// Largest IP packet [default: 1500]
     #[arg(long, value_name = "N")]
     pub mtu: Option<u32>,
-    /// Forget learnt MAC addresses after so long [default: 300]
+    /// With --learning: forget MAC addresses that were not heard for so long [default: 300]
     #[arg(long, value_name = "SECONDS")]
     pub ageing: Option<u32>,
 }
@@ -285,6 +288,17 @@ pub enum EndpointCommand {
 pub enum PortCommand {
     /// List published ports
     Ls,
+}
+
+/// `datapath fdb`
+#[derive(Debug, Subcommand)]
+pub enum FdbCommand {
+    /// List MAC addresses: those given out, and those learnt on networks created with --learning
+    Ls {
+        /// Only of this network
+        #[arg(add = ArgValueCompleter::new(complete::networks))]
+        network: Option<String>,
+    },
 }
 
 /// `datapath flow`

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::arguments::{
-    AttachArguments, Command, CreateArguments, EndpointCommand, FlowCommand, NetworkCommand, PortCommand,
+    AttachArguments, Command, CreateArguments, EndpointCommand, FdbCommand, FlowCommand, NetworkCommand, PortCommand,
 };
 use super::client::{Client, NotRunning, encode};
 use super::{docker, show};
@@ -48,6 +48,10 @@ pub async fn run(client: &Client, command: Command, json: bool) -> Result<ExitCo
         }
         Command::Port(PortCommand::Ls) => {
             print(json, &client.get::<Vec<view::Port>>("/ports").await?, |p| show::ports(p))?
+        }
+        Command::Fdb(FdbCommand::Ls { network }) => {
+            let query = network.map_or(String::new(), |network| format!("?network={}", encode(&network)));
+            print(json, &client.get::<Vec<view::FdbEntry>>(&format!("/fdb{query}")).await?, |f| show::fdb(f))?;
         }
         Command::Flow(FlowCommand::Ls { endpoint }) => {
             let query = endpoint.map_or(String::new(), |endpoint| format!("?endpoint={}", encode(&endpoint)));

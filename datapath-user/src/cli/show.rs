@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::doctor::{Finding, Level};
-use crate::view::{Docker, Endpoint, Event, Fill, Flow, Network, Port, PortState, Status};
+use crate::view::{Docker, Endpoint, Event, FdbEntry, FdbKind, Fill, Flow, Network, Port, PortState, Status};
 
 /// Columns as wide as their widest cell.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> Result<String> {
@@ -50,6 +50,7 @@ pub fn networks(networks: &[Network]) -> Result<String> {
         options.extend((!network.icc).then_some("no-icc"));
         options.extend((!network.masquerade).then_some("no-masquerade"));
         options.extend(network.mss_clamp.then_some("mss-clamp"));
+        options.extend(network.learning.then_some("learning"));
         let modes = if network.gateway_mode == network.gateway_mode_ipv6 {
             network.gateway_mode.to_string()
         } else {
@@ -134,6 +135,20 @@ pub fn ports(ports: &[Port]) -> Result<String> {
 /// `address:port`, with brackets where they are needed.
 fn at(address: std::net::IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(address, port).to_string()
+}
+
+/// `fdb ls`
+pub fn fdb(entries: &[FdbEntry]) -> Result<String> {
+    let rows = entries.iter().map(|entry| {
+        vec![
+            entry.network.clone(),
+            entry.mac.to_string(),
+            entry.endpoint.clone().unwrap_or_else(|| "(gateway)".to_owned()),
+            if entry.kind == FdbKind::Static { "static" } else { "learnt" }.to_owned(),
+            entry.age.map_or_else(|| "-".to_owned(), |age| format!("{age}s")),
+        ]
+    });
+    table(&["NETWORK", "MAC", "ENDPOINT", "KIND", "AGE"], rows.collect())
 }
 
 /// `flow ls`

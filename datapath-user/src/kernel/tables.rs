@@ -10,8 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use aya::Pod;
 use datapath_common::abi::{
-    Address, AddressKey, DropReason, Endpoint, EndpointUsage, MacKey, Metric, Network, Publication, PublishedKey,
-    Uplink, map,
+    Address, AddressKey, DropReason, Endpoint, EndpointUsage, MacKey, Metric, Network, PortStations, Publication,
+    PublishedKey, Uplink, map,
 };
 use ipnet::IpNet;
 
@@ -35,6 +35,7 @@ pub struct Tables {
     published: Map<PublishedKey, u32>,
     publications: Map<u32, Publication>,
     publication_hits: Map<u32, u64>,
+    stations: Map<u32, PortStations>,
     drops: Counters,
     metrics: Counters,
 }
@@ -72,6 +73,7 @@ impl Tables {
             published: Map::open(pin_dir, map::PUBLISHED)?,
             publications: Map::open(pin_dir, map::PUBLICATIONS)?,
             publication_hits: Map::open(pin_dir, map::PUBLICATION_HITS)?,
+            stations: Map::open(pin_dir, map::STATIONS)?,
             drops: Counters::open(pin_dir, map::DROPS)?,
             metrics: Counters::open(pin_dir, map::METRICS)?,
         })
@@ -310,6 +312,11 @@ impl Tables {
     /// Every published key and its publication.
     pub fn published(&self) -> Result<Vec<(PublishedKey, u32)>> {
         self.published.entries()
+    }
+
+    /// What was learnt behind the port whose table has this number.
+    pub fn stations(&self, table: u32) -> Result<PortStations> {
+        within(&self.stations, table, "table of stations")
     }
 
     /// Packets dropped, for every reason.

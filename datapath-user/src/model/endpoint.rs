@@ -1,8 +1,9 @@
 //! Endpoints: one interface of a container on one network. A name may be on several networks.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use datapath_common::abi::NETWORK_ENDPOINTS;
+use datapath_common::abi::{NETWORK_ENDPOINTS, STATION_TABLES};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct Endpoint {
     pub ifname: String,
     /// MAC address of that interface.
     pub mac: Mac,
+    /// On a network that learns MAC addresses: number of the table of those behind its port; else 0.
+    #[serde(default)]
+    pub stations: u16,
     /// IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
     /// IPv6 address.
@@ -128,6 +132,7 @@ impl Model {
         let ifname = self.choose_ifname(request, netns_identity, interfaces)?;
         let (addresses, last_given) = self.choose_addresses(&network, &request.ips)?;
         let mac = self.choose_mac(&network, request.mac)?;
+        let stations = if network.ageing.is_some() { self.next_stations()? } else { 0 };
         let index = self.next_endpoint_index()?;
         if let Some(stored) = self.networks.get_mut(&network.name) {
             stored.last_given = last_given;
@@ -141,6 +146,7 @@ impl Model {
             netns_identity,
             ifname,
             mac,
+            stations,
             ipv4: addresses.iter().find_map(|address| if let IpAddr::V4(v4) = address { Some(*v4) } else { None }),
             ipv6: addresses.iter().find_map(|address| if let IpAddr::V6(v6) = address { Some(*v6) } else { None }),
             aliases: request.aliases.clone(),
@@ -206,6 +212,21 @@ impl Model {
             )
         })?;
         Ok(self.counters.endpoint)
+    }
+
+    /// A table for the MAC addresses behind a new port.
+    fn next_stations(&self) -> Result<u16, Refusal> {
+        let taken: HashSet<u16> = self.endpoints.values().map(|endpoint| endpoint.stations).collect();
+        let free = (1..STATION_TABLES as u16).find(|number| !taken.contains(number));
+        free.ok_or_else(|| {
+            Refusal::conflict(
+                format!(
+                    "there are {} endpoints on networks that learn MAC addresses, the most there can be",
+                    STATION_TABLES - 1
+                ),
+                "detach one first, or use a network without --learning",
+            )
+        })
     }
 
     fn check_name_is_free(&self, name: &str, network: &Network, netns: NetnsIdentity) -> Result<(), Refusal> {

@@ -16,6 +16,9 @@ const NETWORK_LIMIT: u32 = 4_096;
 /// MTU of networks created without `--mtu`: Ethernet's.
 const DEFAULT_MTU: u32 = 1_500;
 
+/// Seconds after which a learnt MAC address is forgotten without `--ageing` (IEEE 802.1Q table 8-6).
+const DEFAULT_AGEING: u16 = 300;
+
 /// Whether what a network's published ports reach is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,6 +67,9 @@ pub struct Network {
     /// TCP connections that cross an uplink ask for segments that fit the path.
     #[serde(default)]
     pub mss_clamp: bool,
+    /// Of a network that learns MAC addresses: seconds after which one is forgotten that was not heard.
+    #[serde(default)]
+    pub ageing: Option<u16>,
     /// Largest IP packet.
     pub mtu: u32,
     /// MAC address of the gateway device.
@@ -168,14 +174,9 @@ impl Model {
                 "choose another name, or remove it with `datapath network rm`",
             ));
         }
-        if request.learning || request.ageing.is_some() {
-            return Err(Refusal::invalid(
-                "networks that learn MAC addresses (--learning, --ageing) are not in this version",
-                "create the network without these options",
-            ));
-        }
         let subnets = self.choose_subnets(request, ula, host)?;
         let gateways = choose_gateways(&subnets, &request.gateways)?;
+        let ageing = check_ageing(request)?;
         let mtu = check_mtu(request.mtu.unwrap_or(DEFAULT_MTU), &subnets)?;
         let id = self.next_network_id()?;
         let network = Network {
@@ -190,6 +191,7 @@ impl Model {
             icc: !request.no_icc,
             masquerade: !request.no_masquerade && request.gateway_mode != GatewayMode::Routed,
             mss_clamp: request.mss_clamp,
+            ageing,
             mtu,
             mac: self.counters.next_mac()?,
             far_mac: self.counters.next_mac()?,
@@ -358,6 +360,24 @@ fn choose_gateways(subnets: &[IpNet], requested: &[IpAddr]) -> Result<Vec<IpAddr
 pub(super) fn is_usable(subnet: IpNet, address: IpAddr) -> bool {
     let number = number(address);
     subnet.contains(&address) && usable_range(subnet).is_some_and(|(first, last)| (first..=last).contains(&number))
+}
+
+/// Seconds until a learnt MAC address is forgotten; none: none is learnt.
+fn check_ageing(request: &NetworkRequest) -> Result<Option<u16>, Refusal> {
+    match (request.learning, request.ageing) {
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(Refusal::invalid(
+            "--ageing is about learnt MAC addresses, and this network would learn none",
+            "add --learning, or leave out --ageing",
+        )),
+        (true, asked) => match u16::try_from(asked.unwrap_or(DEFAULT_AGEING.into())) {
+            Ok(seconds @ 1..) => Ok(Some(seconds)),
+            _ => Err(Refusal::invalid(
+                format!("{} seconds of --ageing are not between 1 and {}", asked.unwrap_or_default(), u16::MAX),
+                "choose a time in this range, or leave out --ageing",
+            )),
+        },
+    }
 }
 
 fn check_mtu(mtu: u32, subnets: &[IpNet]) -> Result<u32, Refusal> {

@@ -80,7 +80,9 @@ fn networks_that_are_refused() {
         (NetworkRequest { mtu: Some(67), ..network("two", &[]) }, "MTU 67"),
         (NetworkRequest { mtu: Some(65_536), ..network("two", &[]) }, "MTU 65536"),
         (NetworkRequest { mtu: Some(1_279), ipv6: true, ..network("two", &[]) }, "1280"),
-        (NetworkRequest { learning: true, ..network("two", &[]) }, "--learning"),
+        (NetworkRequest { ageing: Some(30), ..network("two", &[]) }, "add --learning"),
+        (NetworkRequest { learning: true, ageing: Some(0), ..network("two", &[]) }, "between 1 and 65535"),
+        (NetworkRequest { learning: true, ageing: Some(65_536), ..network("two", &[]) }, "between 1 and 65535"),
         (
             NetworkRequest {
                 gateways: vec!["10.9.0.1".parse().expect("an address")],
@@ -252,4 +254,21 @@ fn state_survives_being_written() {
     assert_eq!(serde_json::from_str::<Network>(&text).expect("a network"), model.networks["app"]);
     let text = serde_json::to_string(&model).expect("JSON");
     assert_eq!(serde_json::from_str::<Model>(&text).expect("a model"), model);
+}
+
+#[test]
+fn ports_of_networks_that_learn_have_tables_of_their_own() {
+    let mut model = with_network(&["10.1.0.0/24"]);
+    let learning = |name: &str, ageing| NetworkRequest { learning: true, ageing, ..network(name, &["10.2.0.0/16"]) };
+    let made = model.create_network(&learning("vms", None), ula(), &host()).expect("a network");
+    assert_eq!(made.ageing, Some(300), "IEEE 802.1Q's");
+    assert_eq!(model.networks["app"].ageing, None);
+    assert_eq!(attach(&mut model, "web", "app", 1).stations, 0);
+    let most = u64::from(datapath_common::abi::STATION_TABLES) - 1;
+    let given: Vec<_> = (1..=most).map(|n| attach(&mut model, &format!("vm{n}"), "vms", 10 + n).stations).collect();
+    assert!(given.iter().copied().eq(1..=most as u16));
+    let one_more = model.attach(&endpoint("more", "vms"), (4, 9_999), &[], String::new());
+    refused(one_more, "the most there can be");
+    model.detach("vm7", None).expect("detached");
+    assert_eq!(attach(&mut model, "more", "vms", 9_999).stations, 7);
 }

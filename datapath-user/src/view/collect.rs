@@ -25,6 +25,8 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         icc: network.icc,
         masquerade: network.masquerade,
         mss_clamp: network.mss_clamp,
+        learning: network.ageing.is_some(),
+        ageing: network.ageing,
         mtu: network.mtu,
         device: network.device(),
         mac: network.mac,

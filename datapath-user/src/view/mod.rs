@@ -2,6 +2,7 @@
 
 mod collect;
 mod event;
+mod fdb;
 mod flow;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use collect::{endpoint, flows, network, port, ports, status};
 pub use event::{Event, EventKind, Names};
+pub use fdb::{FdbEntry, FdbKind, fdb};
 pub use flow::Flow;
 
 use crate::docker;
@@ -40,6 +42,10 @@ pub struct Network {
     pub masquerade: bool,
     /// TCP connections that cross an uplink ask for segments that fit the path.
     pub mss_clamp: bool,
+    /// It learns which MAC addresses are behind its ports.
+    pub learning: bool,
+    /// Of a network that learns MAC addresses: seconds after which one is forgotten that was not heard.
+    pub ageing: Option<u16>,
     /// Largest IP packet.
     pub mtu: u32,
     /// The gateway device on the host.

@@ -57,6 +57,12 @@ impl IpBuilder {
         Self { ethernet, source, destination, ttl: 64, identification: 0, options: Vec::new(), extensions: Vec::new() }
     }
 
+    /// Whether the packet is one of IPv4.
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        self.source.is_ipv4()
+    }
+
     /// Another TTL or hop limit than 64.
     #[must_use]
     pub fn ttl(mut self, ttl: u8) -> Self {

@@ -1,29 +1,18 @@
-//! Sequences of packets, time and change against a small reference model of masquerade (N1, N2, N4, N10, N13, B5).
-//!
-//! The path runs natively. The model knows nothing of slots, keys or ports to choose: only which conversations exist,
-//! and what must be true of any right answer.
+//! Masquerade (N1, N2, N4, N10, N13, B5).
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use datapath_common::{
-    abi::{
-        AddressKey, DropReason, Endpoint, HOST, Mutant, Network, PublishedKey, Settings, Subnet, Uplink, claim,
-        network_flags,
-    },
+    abi::{DropReason, PublishedKey, Settings, claim},
     logic::parse::protocol,
-    native::{self, Frame, NativeTables, State, checksums_are_right},
+    native::{self, Frame, NativeTables, checksums_are_right},
     path::{self, Route, Verdict},
 };
-use lab::{
-    Mac,
-    frame::{Ethernet, IpBuilder, View},
-};
+use lab::frame::{IpBuilder, View};
 use proptest::prelude::*;
 
-const UPLINK: u32 = 2;
-const GATEWAY: u32 = 100;
-const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 1, 0xfe];
-const SECOND: u64 = 1_000_000_000;
+use super::{GATEWAY_MAC, ROUTER_MAC, SECOND, UPLINK, UPLINK_MAC, ethernet, external, inside, mac, outside};
+
 /// As many as all sources, targets and protocols of the strategy can make at once.
 const SLOTS: u32 = 256;
 const QUOTA: u32 = 20;
@@ -93,75 +82,9 @@ struct World {
     sent: Vec<Conversation>,
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
-fn inside(v6: bool, endpoint: u8) -> IpAddr {
-    ip(&if v6 { format!("fd00:1::1{endpoint}") } else { format!("10.1.0.1{endpoint}") })
-}
-
-fn outside(v6: bool, target: u8) -> IpAddr {
-    ip(&if v6 { format!("fd99::{target}") } else { format!("10.99.0.{target}") })
-}
-
-fn external(v6: bool) -> IpAddr {
-    ip(if v6 { "2001:db8:2::1" } else { "192.0.2.1" })
-}
-
-const fn mac(endpoint: u8) -> [u8; 6] {
-    [2, 0, 0, 0, 0, endpoint]
-}
-
-fn endpoint(index: u8, generation: u32) -> Endpoint {
-    Endpoint {
-        generation,
-        ifindex: 10 + u32::from(index),
-        network: 1,
-        mac: mac(index),
-        ipv4: inside(false, index).into(),
-        ipv6: inside(true, index).into(),
-        ..Endpoint::default()
-    }
-}
-
 impl World {
     fn new() -> Self {
-        // As for the daemons of the traffic tests; the path looks at it in builds with the feature only.
-        let mutant = std::env::var(lab::MUTANT_VARIABLE).ok();
-        let mutant = mutant.map_or(0, |name| Mutant::named(&name).expect("a mutant of this name") as u32);
-        let settings = Settings { flow_quota: QUOTA, mutant, ..Settings::DEFAULT };
-        let mut state = State { settings, ..State::default() };
-        let flags = network_flags::ICC | network_flags::MASQUERADE | network_flags::IPV4 | network_flags::IPV6;
-        let network = Network {
-            flags,
-            gateway_ifindex: GATEWAY,
-            gateway_mac: GATEWAY_MAC,
-            mtu: 1_500,
-            gateway_ipv4: ip("10.1.0.1").into(),
-            gateway_ipv6: ip("fd00:1::1").into(),
-            ..Network::default()
-        };
-        state.networks.insert(1, network);
-        for gateway in ["10.1.0.1", "fd00:1::1"] {
-            state.by_address.insert(AddressKey::new(1, ip(gateway).into()), HOST);
-        }
-        for (prefix, length) in [("10.1.0.0", 120), ("fd00:1::", 64)] {
-            state.subnets.push((ip(prefix).into(), length, Subnet { network: 1, padding: 0 }));
-        }
-        for index in 1..=2u8 {
-            let value = endpoint(index, index.into());
-            state.by_ifindex.insert(value.ifindex, index.into());
-            for address in [value.ipv4, value.ipv6] {
-                state.by_address.insert(AddressKey::new(1, address), index.into());
-            }
-            state.endpoints.insert(index.into(), value);
-        }
-        let uplink = Uplink { link_header: 14, mtu: 1_500, ipv4: external(false).into(), ipv6: external(true).into() };
-        state.uplinks.insert(UPLINK, uplink);
-        for v6 in [false, true] {
-            state.host_addresses.insert(external(v6).into(), UPLINK);
-        }
+        let state = super::state(QUOTA);
         Self {
             tables: NativeTables::new(state, SLOTS),
             sockets: Vec::new(),
@@ -274,7 +197,7 @@ impl World {
         };
         let Conversation { kind, v6, endpoint, port, target } = conversation;
         let from = if intruder { outside(v6, 9) } else { outside(v6, target) };
-        let builder = ethernet([2, 9, 9, 9, 9, 9], [2, 0, 0, 0, 0xff, 1], from, external(v6));
+        let builder = ethernet(ROUTER_MAC, UPLINK_MAC, from, external(v6));
         let mut frame = self.frame(UPLINK, reply(builder, kind, v6, known.external_port));
         let outcome = native::run(path::from_uplink, &mut frame, &self.tables);
         if intruder {
@@ -302,7 +225,7 @@ impl World {
         if self.known.iter().any(|(other, known)| same(other) && known.external_port == port) {
             return Ok(());
         }
-        let builder = ethernet([2, 9, 9, 9, 9, 9], [2, 0, 0, 0, 0xff, 1], outside(v6, target), external(v6));
+        let builder = ethernet(ROUTER_MAC, UPLINK_MAC, outside(v6, target), external(v6));
         let mut frame = self.frame(UPLINK, reply(builder, kind, v6, port));
         let outcome = native::run(path::from_uplink, &mut frame, &self.tables);
         prop_assert_eq!(outcome, Ok(Verdict::Pass), "{:?} is answered after its end", conversation);
@@ -320,10 +243,6 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn ethernet(from: [u8; 6], to: [u8; 6], source: IpAddr, destination: IpAddr) -> IpBuilder {
-    Ethernet::new(Mac(from), Mac(to)).ip(source, destination)
 }
 
 fn question(builder: IpBuilder, kind: Kind, port: u16) -> Vec<u8> {
