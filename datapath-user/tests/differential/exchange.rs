@@ -11,8 +11,8 @@ use crate::twins::{Arrival, ORACLE, OURS, World};
 
 /// A batch is over when nothing has come for so many milliseconds.
 const QUIET: u16 = 3;
-/// The same, where the worlds differ at first.
-const PATIENCE: u16 = 60;
+/// The same, where the worlds differ at first: other work on the machine may be why.
+const PATIENCE: u16 = 500;
 
 /// What was seen of one canonical frame: how often in each world, and of which flow.
 #[derive(Clone, Default)]

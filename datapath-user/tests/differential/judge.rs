@@ -66,9 +66,11 @@ impl Judge {
         }
         self.failed.dedup_by_key(|(number, _)| *number);
         self.report.count(&exchange);
-        let damaged =
-            exchange.arrivals().filter(|(_, arrival, step)| arrival.port == LAN && step.traits.damage.is_some());
-        damaged.for_each(|(_, arrival, _)| self.grammar.avoid(&arrival.frame));
+        exchange.arrivals().for_each(|(_, arrival, step)| {
+            if arrival.port == LAN && (step.traits.damage.is_some() || step.traits.renamed.is_some()) {
+                self.grammar.avoid(&arrival.frame);
+            }
+        });
         let arrivals = exchange.arrivals().filter(|(.., step)| step.traits.damage.is_none());
         arrivals.for_each(|(world, arrival, step)| self.grammar.saw(step.flow, world, arrival.port, &arrival.frame));
         for (missing, _, difference) in exchange.differences() {

@@ -112,7 +112,7 @@ pub struct Grammar {
     next_step: u32,
     next_port: u16,
     next_host_port: u16,
-    /// Source ports that damaged packets may have taken.
+    /// Source ports that have been taken by chance.
     avoided: HashSet<u16>,
     /// The last flow to the outside, whose source port another may have too.
     outbound: Option<u32>,
@@ -267,7 +267,8 @@ impl Grammar {
         }
     }
 
-    /// Begins no flow from the source port of this frame any more: a damaged packet has got through with it.
+    /// Begins no flow from the source port of this frame any more: a damaged packet, or one with a port that its host has
+    /// chosen, has got through with it.
     pub fn avoid(&mut self, frame: &[u8]) {
         self.avoided.extend(Ends::of(frame).map(|ends| ends.source.port()));
     }

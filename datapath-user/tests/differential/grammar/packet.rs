@@ -1,11 +1,11 @@
 //! From a move to frames.
 
 use fastrand::Rng;
-use lab::frame::{Ethernet, TcpSegment, fragments, tcp_flags};
+use lab::frame::{Ethernet, TcpSegment, fragments, internet_checksum, tcp_flags};
 
 use super::decoration::{Checksum, Decoration};
 use super::flow::{Flow, Move, Side};
-use crate::locate::{ETHERNET, Ends, locate, put, word};
+use crate::locate::{ETHERNET, Ends, has_right_header, locate, put, word};
 use crate::reassembly::FRAGMENT;
 
 /// What tagged payloads begin with; the numbers of packet and flow follow.
@@ -151,6 +151,19 @@ pub fn is_same([ours, oracle]: [&[u8]; 2]) -> bool {
 pub fn quoting(ends: &Ends, quoted: &[u8], (kind, code): (u8, u8), length: usize, number: u32) -> Option<Vec<u8>> {
     let located = locate(quoted)?;
     let end = located.end.min(located.transport + length);
+    // The way to the worlds' endpoints may not be equally long; and damage may hide from the judge what is quoted.
+    let mut quoted = quoted.to_vec();
+    if located.v4 {
+        let is_right = has_right_header(&quoted);
+        quoted[22] = 64;
+        if is_right {
+            put(&mut quoted, 24, 0);
+            let sum = internet_checksum(&quoted[ETHERNET..located.transport]);
+            put(&mut quoted, 24, sum);
+        }
+    } else {
+        quoted[21] = 64;
+    }
     // The mean field is the next hop's MTU where there is one (RFC 1191, RFC 4443 section 3.2): more than any packet here,
     // for what each host learns of it, and when, is not what is compared.
     let body = [&NEXT_HOP_MTU.to_be_bytes()[..], quoted.get(ETHERNET..end)?].concat();
