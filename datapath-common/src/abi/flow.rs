@@ -39,7 +39,8 @@ pub mod flow_flags {
     pub const HAIRPIN: u32 = 1 << 4;
 }
 
-/// Bits of [`Flow::tcp`]: what was seen so far. Bits are only added, so that both CPUs of a flow may do it at once.
+/// Bits of [`Flow::tcp`]: what was seen so far. Bits are added, so that both CPUs of a flow may do it at once; only a connection
+/// that begins once more loses its own, and a RST is taken back.
 pub mod tcp {
     /// SYN of the initiator.
     pub const SYN: u32 = 1;

@@ -1,8 +1,9 @@
 //! TCP connection tracking (RFC 9293, RFC 5382, RFC 7857): what was seen of a connection, and which segments may change it.
 //!
-//! The state is a set of bits that only grows, so both directions may be advanced on different CPUs at once without a
-//! lock. A segment changes it only when its sequence and acknowledgement numbers are those of the connection; so nobody
-//! can end a connection, or shorten its time, who does not see it. Data outside the window passes: its receiver judges
+//! The state is a set of bits that grows, but for a connection that begins once more and a RST that is taken back, so both
+//! directions may be advanced on different CPUs at once without a lock. A segment changes it only when its sequence and
+//! acknowledgement numbers are near those of the connection; who does not see it needs millions of guesses to end it, or to
+//! shorten its time. Data outside the window passes: its receiver judges
 //! it better (RFC 5961), and to drop it would break connections whose window was misjudged.
 
 use crate::abi::{Sequences, tcp};
@@ -19,9 +20,10 @@ pub mod flag {
     pub const ACK: u8 = 0x10;
 }
 
-/// How far ahead of what was seen a segment may be: others may have overtaken it, and more than a segment of the largest
-/// size with those behind it never has. Of all numbers that a blind attacker may guess, this is one in 4,096.
-pub const AHEAD: u32 = 1 << 20;
+/// How far ahead of what was seen a segment may be, and how far behind an acknowledgement: as much as Linux has under way
+/// unless it is told otherwise (net.ipv4.tcp_wmem). Both numbers right, of which each is one in 1,024 that a blind attacker
+/// may guess, are one in a million.
+pub const AHEAD: u32 = 1 << 22;
 /// Bytes of data that a SYN may carry, for its answer may acknowledge them or not (RFC 7413).
 const FAST_OPEN: u32 = 1 << 14;
 
@@ -188,7 +190,9 @@ const fn advance(mut sequences: Sequences, direction: Direction, segment: Segmen
     let late = before(end.wrapping_add(1), sequences.acknowledged[to]);
     // What was never sent cannot be acknowledged, and what was sent passed here.
     let unsent = before(sequences.next[to], acknowledgement);
-    if ahead || late || unsent {
+    // RFC 5961 section 5.2.
+    let stale = before(acknowledgement, sequences.acknowledged[from].wrapping_sub(AHEAD));
+    if ahead || late || unsent || stale {
         return Effect::Nothing;
     }
     if before(sequences.next[from], end) {
@@ -197,7 +201,9 @@ const fn advance(mut sequences: Sequences, direction: Direction, segment: Segmen
     let mut bits = 0;
     if !before(acknowledgement, sequences.acknowledged[from]) {
         sequences.acknowledged[from] = acknowledgement;
-        bits |= tcp::ACKED;
+        if matches!(direction, Direction::Original) {
+            bits |= tcp::ACKED;
+        }
     }
     if flags & flag::FIN != 0 {
         bits |= match direction {
@@ -255,6 +261,13 @@ pub const fn is_closing(state: u32) -> bool {
 #[must_use]
 pub const fn is_closed(state: u32) -> bool {
     state & (tcp::FIN | tcp::REPLY_FIN) == tcp::FIN | tcp::REPLY_FIN
+}
+
+/// Whether the handshake is complete.
+#[inline(always)]
+#[must_use]
+pub const fn is_open(state: u32) -> bool {
+    state & tcp::ACKED != 0
 }
 
 /// Whether data may flow both ways: the long timeout holds.

@@ -60,6 +60,10 @@ fn find_and_send<P: Packet, T: Tables>(
         end(tables, slot);
         return None;
     }
+    if flow.flags & flow_flags::HAIRPIN != 0 && direction == Direction::Reply {
+        // What goes this way comes by the other endpoint's flow. By the key of this one only a forgery can come.
+        return Some(Err(DropReason::SpoofedSource));
+    }
     if let Err(reason) = forward::check_hops(parsed, other_side(flow, direction).0.scope) {
         return Some(Err(reason));
     }
@@ -123,11 +127,16 @@ fn is_current<T: Tables>(tables: &T, flow: &Flow, direction: Direction, parsed: 
     if !is_between(tables, flow, direction, sender) {
         return false;
     }
-    if parsed.transport == Transport::Tcp && !tcp_state::begins(parsed.flags) {
+    let is_tcp = parsed.key.protocol == protocol::TCP;
+    if is_tcp && !(parsed.transport == Transport::Tcp && tcp_state::begins(parsed.flags)) {
         return true;
     }
     if tcp_state::is_closing(flow.tcp) {
         return false;
+    }
+    if is_tcp && tcp_state::is_open(flow.tcp) {
+        // A SYN, which may be forged, is judged by who has the connection.
+        return true;
     }
     // A new connection, and the next packet of a connectionless client, meet what is published now (P8).
     flow.flags & flow_flags::PUBLISHED == 0
@@ -170,7 +179,6 @@ fn advance_and_send<P: Packet, T: Tables>(
     {
         return refused;
     }
-    advance(tables, slot, parsed, step);
     let onward;
     let (answers, to) = if flow.flags & flow_flags::HAIRPIN != 0 {
         let number = hairpin::onward(tables, headers, step).ok_or(DropReason::Unsolicited)?;
@@ -179,6 +187,7 @@ fn advance_and_send<P: Packet, T: Tables>(
     } else {
         other_side(flow, direction)
     };
+    advance(tables, slot, parsed, step);
     let verdict = match answers.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => {

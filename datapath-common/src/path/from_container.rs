@@ -55,7 +55,7 @@ fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scr
         return switch::unicast(packet, tables, port, headers, parsed);
     }
     let way = route::from_endpoint(tables, port, parsed);
-    let comes_back = way.is_to_host() && masquerade::meets_mapping(tables, port, parsed);
+    let comes_back = way.is_to_host() && masquerade::meets_mapping(packet, tables, port, parsed);
     if let Some(outcome) = way.outcome()
         && !comes_back
     {

@@ -7,7 +7,7 @@ use super::{
     forward, from_uplink,
 };
 use crate::{
-    abi::{DropReason, FlowEnd, FlowKey, Mutant, scope},
+    abi::{DropReason, FlowEnd, FlowKey, Mutant, flow_flags, scope},
     logic::{
         parse::Fragment,
         quoted::{is_error, parse_quoted, rewrite_quoted},
@@ -45,6 +45,10 @@ fn find_and_send<P: Packet, T: Tables>(
     let found = flow_table::find(tables, &quoted.key)?;
     let flow = found.slot.get();
     if tables.now() > flow.deadline || !flow_table::is_between(tables, flow, found.direction, sender) {
+        return None;
+    }
+    if flow.flags & flow_flags::HAIRPIN != 0 {
+        // Its packets never leave the host, so nobody outside can know of one.
         return None;
     }
     if error.key.source != quoted.key.source {

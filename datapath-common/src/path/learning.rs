@@ -65,6 +65,10 @@ fn admitted<P: Packet, T: Tables>(
         stations::learn(tables, port, headers);
     }
     parsed.ethertype = headers.ethertype();
+    if packet.vlan() == Some(0) {
+        // Its receiver takes it for untagged (IEEE 802.1Q section 6.9), and it would not have been judged.
+        return Err(DropReason::VlanTagged);
+    }
     let tagged = packet.vlan().is_some() || matches!(parsed.ethertype, ethertype::VLAN | ethertype::QINQ);
     let (judged, inside) = match parsed.ethertype {
         _ if tagged => (SWITCHED, Inside::Tagged),
@@ -113,7 +117,9 @@ fn judged_packet<T: Tables>(
     let (source, destination) = (&parsed.key.source, &parsed.key.destination);
     let given = |address| owner(tables, port.endpoint.network, address) != NOBODY;
     let owns = own && port.endpoint.owns(source);
-    if !owns && (given(source) || source.is_loopback() || source.is_multicast()) {
+    let elsewhere = |address| tables.subnet(address).is_some_and(|subnet| subnet != port.endpoint.network);
+    let given = |address| given(address) || tables.is_host_address(address);
+    if !owns && (given(source) || elsewhere(source) || source.is_loopback() || source.is_multicast()) {
         return Err(DropReason::ForgedAddress);
     }
     guard_packet(parsed)?;

@@ -108,14 +108,15 @@ fn is_translated<T: Tables>(tables: &T, port: &Port<'_>, is_v4: bool) -> bool {
 }
 
 /// Whether the packet, which is for an address of the host, is for the external port of a UDP mapping, as its sender may have
-/// learnt it from somebody outside (RFC 4787 REQ-9).
+/// learnt it from somebody outside (RFC 4787 REQ-9), and not for a socket of the host, which may have come later.
 #[inline(never)]
-pub(super) fn meets_mapping<T: Tables>(tables: &T, port: &Port<'_>, parsed: &Parsed) -> bool {
+pub(super) fn meets_mapping<P: Packet, T: Tables>(packet: &P, tables: &T, port: &Port<'_>, parsed: &Parsed) -> bool {
     let Parsed { key, transport, .. } = parsed;
     let target = PublishedKey::new(key.destination, key.destination_port, key.protocol);
     *transport == Transport::Udp
         && is_translated(tables, port, key.source.is_v4())
         && owner_of(tables, &target).is_some()
+        && !packet.host_socket(key)
         && !tables.mutant(Mutant::MappingsUnreachable)
 }
 

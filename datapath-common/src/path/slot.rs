@@ -1,7 +1,8 @@
 //! Shared access to the values that programs on several CPUs write: flow slots and endpoint usage.
 //!
 //! The rules: a slot's [`claim`] is taken by compare-and-swap, and only its holder writes the flow's keys and ends (a reply key is built in place, for a BPF stack is small);
-//! in a live slot, TCP bits and counters only grow atomically, and times are plain words that any CPU may write.
+//! in a live slot, TCP bits and counters change atomically, and times and sequence numbers are plain words that any CPU may
+//! write.
 
 #![expect(unsafe_code, reason = "the one door to values that other CPUs write at the same time")]
 
@@ -155,6 +156,7 @@ impl FlowSlot {
             (*flow).deadline = now + (1 << 34);
             (*flow).created = now;
             (*flow).route_ifindex = 0;
+            (*flow).route_mtu = 0;
             (*flow).packets = [0; 2];
             (*flow).bytes = [0; 2];
             (*flow).sequences = Sequences { next: [0; 2], acknowledged: [0; 2], reopened: 0 };

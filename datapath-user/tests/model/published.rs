@@ -192,8 +192,8 @@ impl World {
         if conversation.tcp
             && let Some(known) = living.filter(|known| !known.over())
         {
-            // A SYN again is the server's to judge, while the port leads to it.
-            if met.is_some_and(|(_, generation)| generation == known.publication) {
+            // A SYN again is the server's to judge, while the port leads to it or the connection is open.
+            if known.established || met.is_some_and(|(_, generation)| generation == known.publication) {
                 prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(10 + u32::from(known.endpoint))));
                 return Ok(());
             }
@@ -260,7 +260,7 @@ impl World {
         else {
             return Ok(());
         };
-        let near = guess.wrapping_sub(known.next[0]).wrapping_add(1 << 21) < 1 << 22;
+        let near = guess.wrapping_sub(known.next[0]).wrapping_add(1 << 23) < 1 << 24;
         if near || known.finished.contains(&true) {
             return Ok(());
         }
