@@ -11,7 +11,7 @@ use lab::frame::{Arp, Ethernet, ethertype};
 use lab::ping::ping;
 use lab::{Capture, Family, Lan, Mac, Protocol};
 use support::nest::{Learning, PAUSE, STRANGER, between, fdb, mac_of, plain, send};
-use support::{Scene, address, assert_no_leak, at, endpoint, fail, gateway, of, reach, reach_all, serve};
+use support::{REFUSAL, Scene, address, assert_no_leak, at, endpoint, fail, gateway, of, reach, reach_all, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -188,6 +188,11 @@ fn b4_vlan_tags_pass_between_stations_and_end_nowhere_else() {
     net.scene.expect_drops("vlan_tagged", || {
         send(&s.namespace, tagged(s.mac, router).payload(ethertype::EXPERIMENT, &[7; 46]));
     });
+    // Its receiver takes a priority tag for none, so it would get what no guard has seen.
+    let priority = Ethernet::new(s.mac, t.mac).tag(ethertype::VLAN, 0).ip(ends[0], ends[1]).udp(5, 7, b"unjudged");
+    net.scene.expect_drops("vlan_tagged", || send(&s.namespace, priority));
+    let unjudged = at_t.wait_for(REFUSAL, |frame| frame.view.payload == b"unjudged");
+    assert!(unjudged.is_none(), "{unjudged:?}");
     let known = |frame: &Captured| is_tagged(frame, s.mac) || is_tagged(frame, t.mac);
     assert!(!third.stop().iter().any(known), "what is known is for one port");
     let at_gateway = at_gateway.stop();
