@@ -1,6 +1,6 @@
 //! One flow: who talks to whom, and what is still to be said.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use lab::frame::tcp_flags;
@@ -285,6 +285,13 @@ fn share(grammar: &mut Grammar, id: u32, ends: &mut Ends, ports: &mut [Option<us
     }
 }
 
+/// A port of the host that is neither published nor, as far as can be told, the external one of an endpoint's UDP mapping:
+/// endpoints send from ports with an even number of ones, and answer from those of services.
+fn unmapped_port(avoided: &HashSet<u16>) -> u16 {
+    let is_quiet = |port: &u16| !port.count_ones().is_multiple_of(2) && !avoided.contains(port);
+    (8090..u16::MAX).find(is_quiet).expect("few packets are damaged")
+}
+
 /// Both ends of a flow of this kind, and the ports where they are.
 fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
     let family = usize::from(grammar.random.u32(..5) < 2);
@@ -311,8 +318,8 @@ fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
     let host = address(Lan::HOST[family]);
     let services = [80, 443, 53, 8080, 33_434, random.u16(1024..)];
     let far = services[random.usize(..services.len())];
-    // What is published is tried by kinds of its own, and no port here is the external one of an endpoint's UDP mapping.
-    let unpublished = if matches!(far, 53 | 443 | 33_434) { far } else { 8090 };
+    // What is published is tried by kinds of its own.
+    let unpublished = unmapped_port(&grammar.avoided);
     let publication = &plan.publications[random.usize(..plan.publications.len())];
     let serving = publication.target.0 * 2 + publication.target.1;
     match kind {
