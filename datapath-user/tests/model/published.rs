@@ -338,8 +338,8 @@ impl<'a> World<'a> {
             let index = self.tables.flow_index(&conversation.key());
             let flow = index.and_then(|index| self.tables.flow(index.slot)).map(|slot| *slot.get());
             let flow = flow.filter(|flow| flow.claim == claim::LIVE && flow.original == conversation.key());
-            let server = (inside(conversation.v6, known.endpoint).into(), (conversation.port + 100).to_be());
-            let answers = flow.map(|flow| (flow.reply.source, flow.reply.source_port));
+            let server = (inside(conversation.v6, known.endpoint).into(), conversation.port + 100);
+            let answers = flow.map(|flow| (flow.reply.source, u16::from_be(flow.reply.source_port)));
             prop_assert_eq!(answers, Some(server), "{:?} has lost its flow", conversation);
         }
         Ok(())

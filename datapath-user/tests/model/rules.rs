@@ -63,8 +63,9 @@ pub fn check(tables: &NativeTables, quota: u32) -> Result<(), TestCaseError> {
         }
         if flow.flags & flow_flags::MASQUERADED != 0 && flow.deadline >= tables.now.get() {
             let target = (flow.reply.protocol != protocol::UDP).then_some(flow.reply.source);
-            let external = (flow.reply.protocol, flow.reply.destination, flow.reply.destination_port, target);
-            let source = (flow.original.source, flow.original.source_port);
+            let port = u16::from_be(flow.reply.destination_port);
+            let external = (flow.reply.protocol, flow.reply.destination, port, target);
+            let source = (flow.original.source, u16::from_be(flow.original.source_port));
             let other = mapped.insert(external, source);
             prop_assert!(
                 other.is_none_or(|other| other == source),
