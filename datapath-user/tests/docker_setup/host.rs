@@ -110,7 +110,7 @@ impl Host {
 }
 
 /// A process, until this goes.
-pub struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
