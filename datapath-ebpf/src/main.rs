@@ -11,6 +11,7 @@ mod finish;
 mod log;
 mod maps;
 mod packet;
+mod stages;
 
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
 use datapath_common::{

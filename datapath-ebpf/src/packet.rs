@@ -13,13 +13,13 @@ use aya_ebpf::{
     helpers,
 };
 use datapath_common::{
-    abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, Mutant, Settings},
+    abi::{Address, DropReason, FRAGMENT_ROOM, FlowEnd, FlowKey, Mutant, Settings},
     logic::{
         headers::{ETHERNET, Headers, ROOM},
         message::{HEADER, Message, QUOTED_V6},
         parse::{Parsed, protocol},
     },
-    path::{Checksum, Packet, Route, Tables},
+    path::{Checksum, Packed, Packet, Route, Scratch, Tables},
 };
 
 use crate::{log, maps::Maps};
@@ -52,6 +52,16 @@ impl Skb {
     #[inline(always)]
     pub const fn new(skb: *mut __sk_buff) -> Self {
         Self { skb, missing: 0 }
+    }
+
+    #[inline(always)]
+    pub const fn lacking(skb: *mut __sk_buff, missing: u32) -> Self {
+        Self { skb, missing }
+    }
+
+    #[inline(always)]
+    pub const fn missing(&self) -> u32 {
+        self.missing
     }
 
     #[inline(always)]
@@ -114,10 +124,26 @@ impl Skb {
 
 impl Packet for Skb {
     #[inline(always)]
+    fn follow<T: Tables>(&mut self, _: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed {
+        let word = crate::stages::stage_follow(self.skb, scratch, sender.endpoint, sender.generation);
+        self.missing = scratch.headers.missing;
+        Packed::from_word(word)
+    }
+
+    #[inline(always)]
+    fn answer<T: Tables>(&mut self, _: &T, scratch: &mut Scratch, told: u32, too_big: bool) -> Packed {
+        let word = crate::stages::stage_answer(self.skb, scratch, told, too_big as u32);
+        self.missing = scratch.headers.missing;
+        Packed::from_word(word)
+    }
+
+    #[inline(always)]
     fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {
         let length = self.length();
+        headers.missing = 0;
         if link_header == 0 {
             self.missing = ETHERNET;
+            headers.missing = ETHERNET;
             // SAFETY: as in `length`. The protocol is in wire order.
             let protocol = unsafe { (*self.skb).protocol } as u16;
             headers.put(12, protocol.to_ne_bytes());

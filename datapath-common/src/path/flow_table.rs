@@ -27,11 +27,21 @@ pub(super) fn follow<P: Packet, T: Tables>(
     scratch: &mut Scratch,
     sender: FlowEnd,
 ) -> Option<Outcome> {
+    packet.follow(tables, scratch, sender).outcome()
+}
+
+#[inline(always)]
+pub(super) fn follow_stage<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    sender: FlowEnd,
+) -> Packed {
     // Errors have no ports, and would pass for queries with identifier 0.
     if scratch.parsed.transport == Transport::Icmp {
-        return icmp_error::follow(packet, tables, scratch, sender).outcome();
+        return icmp_error::follow(packet, tables, scratch, sender);
     }
-    follow_packed(packet, tables, &mut scratch.headers, &scratch.parsed, sender).outcome()
+    follow_packed(packet, tables, &mut scratch.headers, &scratch.parsed, sender)
 }
 
 #[inline(never)]
@@ -316,9 +326,8 @@ fn timeout<T: Tables>(tables: &T, protocol: u8, state: u32) -> u64 {
 pub(super) fn follow_begun<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    headers: &mut Headers,
-    parsed: &Parsed,
+    scratch: &mut Scratch,
     sender: FlowEnd,
 ) -> Outcome {
-    follow_packed(packet, tables, headers, parsed, sender).outcome().unwrap_or(Err(DropReason::Contended))
+    packet.follow(tables, scratch, sender).outcome().unwrap_or(Err(DropReason::Contended))
 }

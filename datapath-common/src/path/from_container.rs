@@ -64,7 +64,7 @@ fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scr
     if comes_back || way == Packed::NONE {
         masquerade::begin(packet, tables, port, parsed)?;
     }
-    flow_table::follow_begun(packet, tables, headers, parsed, sender)
+    flow_table::follow_begun(packet, tables, scratch, sender)
 }
 
 /// Guards, and decides about everything that no flow could change.

@@ -75,10 +75,9 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -
     if let Some(outcome) = flow_table::follow(packet, tables, scratch, FlowEnd::default()) {
         return outcome;
     }
-    let Scratch { headers, parsed, .. } = scratch;
-    match enter(tables, parsed).outcome() {
+    match enter(tables, &scratch.parsed).outcome() {
         Some(outcome) => outcome,
-        None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
+        None => flow_table::follow_begun(packet, tables, scratch, FlowEnd::default()),
     }
 }
 

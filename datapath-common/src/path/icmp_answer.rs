@@ -27,7 +27,7 @@ pub(super) fn or_answer<P: Packet, T: Tables>(
 ) -> Outcome {
     match outcome {
         Err(reason) if matches!(reason, DropReason::TtlExceeded | DropReason::TooBig) => {
-            answer(packet, tables, scratch, told, reason == DropReason::TooBig).unwrap()
+            packet.answer(tables, scratch, told, reason == DropReason::TooBig).unwrap()
         }
         other => other,
     }
@@ -36,8 +36,8 @@ pub(super) fn or_answer<P: Packet, T: Tables>(
 // Each stage is a function of its own and leaves what it found in memory, where the verifier knows no value of it: so the
 // ways through one are not multiplied by those through the next.
 
-#[inline(never)]
-fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, told: u32, too_big: bool) -> Packed {
+#[inline(always)]
+pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, told: u32, too_big: bool) -> Packed {
     let reason = if too_big { DropReason::TooBig } else { DropReason::TtlExceeded };
     let Scratch { headers, parsed, message, .. } = scratch;
     let answered = may_be_answered(headers, parsed)

@@ -45,7 +45,7 @@ pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowIndex, FlowKey, MacKey, Metric, Mutant, Network,
+        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowEnd, FlowIndex, FlowKey, MacKey, Metric, Mutant, Network,
         Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping, Uplink,
     },
     logic::{
@@ -135,7 +135,7 @@ impl Scratch {
             length: 0,
             packet_length: 0,
             exceeds: 0,
-            padding: 0,
+            missing: 0,
         },
         parsed: Parsed::EMPTY,
         quoted: Parsed::EMPTY,
@@ -221,7 +221,33 @@ pub trait Packet {
     fn route(&self, answers: &FlowKey, ifindex: u32, source: Option<&mut Address>) -> Route;
     /// Whether a socket of the host would take a packet with this key: a listener or a connection.
     fn host_socket(&self, key: &FlowKey) -> bool;
+
+    /// [`stages::follow`].
+    fn follow<T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed
+    where
+        Self: Sized,
+    {
+        stages::follow(self, tables, scratch, sender)
+    }
+    /// [`stages::answer`].
+    fn answer<T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, told: u32, too_big: bool) -> Packed
+    where
+        Self: Sized,
+    {
+        stages::answer(self, tables, scratch, told, too_big)
+    }
 }
+
+pub mod stages {
+    use super::*;
+    pub fn follow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed {
+        flow_table::follow_stage(packet, tables, scratch, sender)
+    }
+    pub fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, told: u32, too_big: bool) -> Packed {
+        icmp_answer::answer(packet, tables, scratch, told, too_big)
+    }
+}
+
 
 /// Whether a key could be added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

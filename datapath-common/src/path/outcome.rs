@@ -82,6 +82,20 @@ impl Packed {
         matches!(self.outcome(), Some(Ok(Verdict::ToHost(_) | Verdict::ToBridge(_))))
     }
 
+    /// The word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// From the word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
     /// Packs what a stage came to.
     #[inline(always)]
     #[must_use]
