@@ -37,8 +37,8 @@ pub struct Headers {
     pub packet_length: u32,
     /// The MTU that the packet exceeds, once a stage has found that it does.
     pub exceeds: u32,
-    /// How many bytes of link header the packet lacks on its device: 0 or 14.
-    pub missing: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 impl Headers {

@@ -144,6 +144,18 @@ impl Packed {
         }
     }
 
+    /// Unpacks what became of the packet that began a flow. That its flow is not found is another packet's doing.
+    ///
+    /// # Errors
+    /// The outcome's own, and [`DropReason::Contended`].
+    #[inline(always)]
+    pub const fn or_contended(self) -> Outcome {
+        match self.outcome() {
+            Some(outcome) => outcome,
+            None => Err(DropReason::Contended),
+        }
+    }
+
     /// Unpacks what is an outcome.
     ///
     /// # Errors
