@@ -157,9 +157,9 @@ fn prefix_matches(address: &Address, prefix: &Address, length: u32) -> bool {
     length == 0 || (a ^ b) >> (128 - length) == 0
 }
 
-#[expect(unsafe_code, reason = "settings are read by offset and slots by pointer, as in the kernel")]
 impl Repeat for NativeTables {}
 
+#[expect(unsafe_code, reason = "settings are read by offset and slots by pointer, as in the kernel")]
 impl Tables for NativeTables {
     fn setting32(&self, offset: usize) -> u32 {
         // SAFETY: the offset is that of a u32 field of the settings.
