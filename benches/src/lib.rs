@@ -7,14 +7,18 @@
 //! - [`flows`]: forgetting all flows between two measurements.
 //! - [`new_flows`]: how long it takes to begin a flow when nearly everything is in use.
 //! - [`quartiles`], [`shuffle`]: what measured numbers come to, and the order to measure in.
-//! - [`table`]: tables of text.
+//! - [`judge`]: what measured numbers should come to.
+//! - [`table`], [`report`], [`progress`]: tables of text, the report of the comparison, and how far it is.
 
 pub mod compare;
 pub mod demo;
 pub mod docker;
 pub mod flows;
+pub mod judge;
 pub mod new_flows;
+pub mod progress;
 pub mod quartiles;
+pub mod report;
 pub mod shuffle;
 pub mod table;
 pub mod verifier;
