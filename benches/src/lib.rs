@@ -2,6 +2,7 @@
 //!
 //! - [`verifier`]: what each program costs the kernel's verifier.
 //! - [`compare`]: the datapath beside the wire, a router, and a bridge with iptables, in pairs.
+//! - [`control`]: what the daemon takes to do what it is asked.
 //! - [`docker`]: `docker run` with stock dockerd, with the datapath, and with nobody in its place.
 //! - [`demo`]: the main job at work.
 //! - [`flows`]: forgetting all flows between two measurements.
@@ -11,6 +12,7 @@
 //! - [`table`], [`report`], [`progress`]: tables of text, the report of the comparison, and how far it is.
 
 pub mod compare;
+pub mod control;
 pub mod demo;
 pub mod docker;
 pub mod flows;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result};
 use benches::{
     compare::{Results, Stand, matrix::Plan, targets},
+    control,
     judge::{self, Judgement},
     progress::Progress,
     report::{self, Session},
@@ -69,9 +70,11 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     let mut stand = Stand::build(&plan.runs, &arguments.datapath, |site| progress.say(&format!("building {site:?}")))?;
     let results = rounds(&mut stand, &plan, arguments.trace, &mut progress)?;
     session.drops = stand.drops()?;
+    let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
+    progress.say("asking the daemons");
+    judgements.extend(control::measure(&stand)?);
     drop(stand);
     session.end();
-    let judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
     progress.end();
     let report = report::Report { session: &session, results: &results, judgements: &judgements };
     print!("{}", report.text());

@@ -47,13 +47,19 @@ impl Load {
     pub const CONNECTIONS: Self = Self::single(Measure::ConnectRate, Placement::Same);
     /// A stream between two cores.
     pub const STREAM: Self = Self::single(Measure::Stream(Direction::ToServer), Placement::Across);
-    /// Datagrams with a polling receiver, so that the sender's core is the bound: all of the way is walked on it.
-    pub const DATAGRAMS: Self = Self::single(Measure::Datagrams(Direction::ToServer), Placement::Spin);
+    /// Datagrams on one core, sent in bursts and taken out at once.
+    pub const DATAGRAMS: Self = Self::single(Measure::Datagrams(Direction::ToServer), Placement::Same);
 
     /// One flow of it.
     #[must_use]
     pub const fn single(measure: Measure, placement: Placement) -> Self {
         Self { measure, placement, flows: 1 }
+    }
+
+    /// The same on these cores.
+    #[must_use]
+    pub const fn placed(self, placement: Placement) -> Self {
+        Self { placement, ..self }
     }
 
     /// The same with so many flows.

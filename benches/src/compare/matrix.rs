@@ -6,7 +6,7 @@ use std::time::Duration;
 use lab::load::Placement;
 use lab::{Family, reference::Backend};
 
-use super::{Load, Measure, Run, Subject, family_name, targets};
+use super::{Load, Run, Subject, family_name, targets};
 use Backend::{Legacy, Nft};
 
 /// How much is measured, and how long.
@@ -43,7 +43,7 @@ impl Plan {
     pub fn quick() -> Self {
         let mut runs = targeted();
         for subject in [EAST_WEST, NORTH_SOUTH].concat() {
-            runs.insert(Run { subject, family: Family::V4, load: requests(Placement::Spin) });
+            runs.insert(Run { subject, family: Family::V4, load: Load::REQUESTS.placed(Placement::Spin) });
         }
         for ports in [1, 1_000, BRIDGE_PORTS] {
             let subject = Subject::BridgePublished(Nft, ports);
@@ -134,9 +134,12 @@ fn many_ports() -> Vec<Run> {
 fn placements() -> Vec<Run> {
     let mut runs = Vec::new();
     for subject in [EAST_WEST, NORTH_SOUTH].concat() {
-        for load in
-            [requests(Placement::Spin), requests(Placement::Across), Load::STREAM.back(), Load::DATAGRAMS.back()]
-        {
+        for load in [
+            Load::REQUESTS.placed(Placement::Spin),
+            Load::REQUESTS.placed(Placement::Across),
+            Load::STREAM.back(),
+            Load::DATAGRAMS.back(),
+        ] {
             runs.push(Run { subject, family: Family::V4, load });
         }
     }
@@ -161,10 +164,6 @@ fn endpoints() -> Vec<Run> {
         .into_iter()
         .flat_map(|subject| [Load::REQUESTS, Load::CONNECTIONS].map(|load| Run { subject, family: Family::V4, load }));
     runs.collect()
-}
-
-const fn requests(placement: Placement) -> Load {
-    Load::single(Measure::RequestResponse, placement)
 }
 
 #[cfg(test)]

@@ -47,6 +47,12 @@ impl Stand {
         Ok(Self { places, random: Random::seeded() })
     }
 
+    /// What stands at a site.
+    #[must_use]
+    pub fn place(&self, site: Site) -> Option<&Place> {
+        self.places.get(&site)
+    }
+
     /// Makes each run once, in shuffled order; `progress` hears of each one that is done.
     pub fn round(
         &mut self,

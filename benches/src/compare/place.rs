@@ -1,7 +1,7 @@
 //! Where subjects are measured: references, our hosts, and one with a dockerd.
 
 mod adopted;
-mod own;
+pub mod own;
 
 use std::path::Path as FilePath;
 

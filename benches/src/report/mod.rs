@@ -1,7 +1,12 @@
 //! What the comparison has found: as text, JSON, and one HTML file without anything outside it.
 
+mod bars;
+mod charts;
+mod curves;
 mod html;
+mod scale;
 mod session;
+mod svg;
 
 use std::path::Path;
 
@@ -32,18 +37,7 @@ impl Report<'_> {
     #[must_use]
     pub fn text(&self) -> String {
         let mut rates = Table::new(&["", "rate", "p50", "p99"]);
-        for run in self.results.runs() {
-            let Some(rate) = self.results.rate(run) else { continue };
-            let [p50, p99] = self.percentiles(run);
-            let shown = |time: Option<f64>| time.map_or_else(String::new, |time| format!("{time:.1} µs"));
-            let digits = if rate.median < 1_000.0 { 2 } else { 0 };
-            rates.row([
-                run.to_string(),
-                format!("{rate:.digits$} {}", run.load.measure.unit()),
-                shown(p50),
-                shown(p99),
-            ]);
-        }
+        self.rates().into_iter().for_each(|row| rates.row(row));
         format!(
             "{}\n{}\n{}\n\n{}\n",
             rates.aligned(),
@@ -51,6 +45,18 @@ impl Report<'_> {
             self.session.told(),
             self.summary()
         )
+    }
+
+    /// What each run came to: rate, and the latencies of requests.
+    fn rates(&self) -> Vec<[String; 4]> {
+        let rows = self.results.runs().into_iter().filter_map(|run| {
+            let rate = self.results.rate(run)?;
+            let [p50, p99] =
+                self.percentiles(run).map(|time| time.map_or_else(String::new, |time| format!("{time:.1} µs")));
+            let digits = if rate.median < 1_000.0 { 2 } else { 0 };
+            Some([run.to_string(), format!("{rate:.digits$} {}", run.load.measure.unit()), p50, p99])
+        });
+        rows.collect()
     }
 
     /// How many of what must be is so.

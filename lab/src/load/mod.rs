@@ -3,6 +3,7 @@
 //! Own code, because iperf3 was unstable on a bare veth pair. Streams use cubic, whatever the machine's default is.
 
 mod datagrams;
+mod drain;
 mod latency;
 mod placement;
 mod rate;

@@ -11,6 +11,8 @@ use lab::{
 
 /// Room for 1,000 endpoints and more.
 const NETWORK: [&str; 2] = ["10.60.0.0/20", "fd00:60::/64"];
+/// The endpoint that serves.
+pub const SERVER_NAME: &str = "server";
 const CLIENT: [&str; 2] = ["10.60.0.10", "fd00:60::10"];
 const SERVER: [&str; 2] = ["10.60.0.11", "fd00:60::11"];
 /// Of the server, for everybody but those who come by the published port.
@@ -57,7 +59,7 @@ impl Own {
         let world = World::start(daemon, DaemonOptions::default())?;
         let host = &world.host;
         host.datapath(["network", "create", "app", "--subnet", NETWORK[0], "--subnet", NETWORK[1]])?;
-        let server = host.container("server", "app", &SERVER)?;
+        let server = host.container(SERVER_NAME, "app", &SERVER)?;
         let client = host.container("client", "app", &CLIENT)?;
         for namespace in [&client.namespace, &server.namespace, &world.lan.machine] {
             prepare(namespace)?;
@@ -93,7 +95,7 @@ impl Own {
             if from < to {
                 let lower = if protocol == "sctp" { 0 } else { u32::from(LOWER) };
                 let ports = format!("{from}-{}:{}-{}", to - 1, from - lower, to - 1 - lower);
-                self.world.host.datapath(["publish", &format!("{address}:{ports}/{protocol}"), "server"])?;
+                self.world.host.datapath(["publish", &format!("{address}:{ports}/{protocol}"), SERVER_NAME])?;
             }
         }
         Ok(())
