@@ -119,6 +119,17 @@ impl Judgement {
         }
     }
 
+    /// The median with its unit.
+    #[must_use]
+    pub fn middle(&self) -> String {
+        let Some(Quartiles { median, .. }) = self.measured else { return "–".to_owned() };
+        match self.unit {
+            Unit::Ratio => format!("{median:.2} ×"),
+            Unit::Milliseconds => format!("{median:.1} ms"),
+            Unit::Mebibytes => format!("{median:.0} MiB"),
+        }
+    }
+
     /// What is asked for.
     #[must_use]
     pub fn wanted(&self) -> String {

@@ -67,12 +67,14 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     let plan = plan(arguments);
     let mut session = Session::begin(arguments.quick, plan.run);
     let mut progress = Progress::new();
-    let mut stand = Stand::build(&plan.runs, &arguments.datapath, |site| progress.say(&format!("building {site:?}")))?;
+    let mut stand = Stand::build(&plan.runs, &arguments.datapath, |site| progress.say(&format!("building {site}")))?;
     let results = rounds(&mut stand, &plan, arguments.trace, &mut progress)?;
     session.drops = stand.drops()?;
     let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
-    progress.say("asking the daemons");
-    judgements.extend(control::measure(&stand)?);
+    if arguments.only.is_empty() {
+        progress.say("asking the daemons");
+        judgements.extend(control::measure(&stand)?);
+    }
     drop(stand);
     session.end();
     progress.end();

@@ -139,6 +139,7 @@ fn placements() -> Vec<Run> {
             Load::REQUESTS.placed(Placement::Across),
             Load::STREAM.back(),
             Load::DATAGRAMS.back(),
+            Load::DATAGRAMS.placed(Placement::Spin),
         ] {
             runs.push(Run { subject, family: Family::V4, load });
         }

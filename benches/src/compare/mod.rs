@@ -42,7 +42,7 @@ impl Stand {
         let mut places = BTreeMap::new();
         for site in sites {
             progress(site);
-            places.insert(site, Place::build(site, daemon).with_context(|| format!("building {site:?}"))?);
+            places.insert(site, Place::build(site, daemon).with_context(|| format!("building {site}"))?);
         }
         Ok(Self { places, random: Random::seeded() })
     }

@@ -102,6 +102,22 @@ impl fmt::Display for Subject {
     }
 }
 
+/// As progress and reports have it.
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Wire => Subject::Wire.fmt(f),
+            Self::Router => Subject::Routed.fmt(f),
+            Self::Bridge(rules) => Subject::Bridge(rules).fmt(f),
+            Self::BridgePublished(backend, ports) => Subject::BridgePublished(backend, ports).fmt(f),
+            Self::Own(1) => f.write_str("our host"),
+            Self::Own(ports) => write!(f, "our host with {} published ports", grouped(ports)),
+            Self::OwnCrowded(endpoints) => write!(f, "our host with {} endpoints", grouped(endpoints)),
+            Self::Adopted => f.write_str("our host with a dockerd"),
+        }
+    }
+}
+
 const fn letter(backend: Backend) -> char {
     match backend {
         Backend::Nft => 'n',
@@ -139,5 +155,6 @@ mod tests {
         for (subject, name) in names {
             assert_eq!(subject.to_string(), name);
         }
+        assert_eq!(Site::Own(10_000).to_string(), "our host with 10,000 published ports");
     }
 }

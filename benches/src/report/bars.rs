@@ -12,6 +12,8 @@ const TOP: f64 = 8.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 9.0;
 const AXIS: f64 = 26.0;
+/// What is longer ends here, so that it does not make everything else short; its number is beside it.
+const LONGEST: f64 = 3.0;
 
 /// What belongs together: one bar for each of a few series.
 pub struct Row {
@@ -61,7 +63,7 @@ pub fn draw(rows: &[Row], title: &str) -> String {
 fn longest(rows: &[Row]) -> f64 {
     let bars = rows.iter().flat_map(|row| row.bars.iter().map(|bar| bar.measured.upper));
     let marks = rows.iter().flat_map(|row| row.must.map(Bound::edges).unwrap_or_default().into_iter().chain(row.reach));
-    bars.chain(marks).fold(1.0, f64::max)
+    bars.chain(marks).fold(1.0, f64::max).min(LONGEST)
 }
 
 fn draw_row(svg: &mut Svg, row: &Row, top: f64, scale: &Scale) {

@@ -1,5 +1,6 @@
 //! Which numbers are drawn together.
 
+use hdrhistogram::Histogram;
 use lab::{Family, load::Placement, reference::Backend};
 
 use super::bars::{Bar, Row};
@@ -9,6 +10,9 @@ use crate::compare::{Load, Measure, Results, Run, Subject, family_name};
 use crate::quartiles::Quartiles;
 
 use Backend::{Legacy, Nft};
+
+/// Latencies are shown up to so many times the slowest median: beyond, it is the machine's other work that is seen.
+const LONGEST_TAIL: f64 = 2.0;
 
 /// The class of a subject's colour.
 #[must_use]
@@ -50,16 +54,21 @@ fn load_detail(load: Load, family: Family, reference: Subject) -> String {
     format!("{placement}, {}, {reference} = 1", family_name(family))
 }
 
-/// How the latencies of requests are spread.
+/// How the latencies of requests are spread, up to some times the slowest median.
 #[must_use]
 pub fn latencies(results: &Results, subjects: &[Subject], placement: Placement) -> Vec<Curve> {
-    let curves = subjects.iter().filter_map(|&subject| {
+    let times = |&subject: &Subject| {
         let load = Load { placement, ..Load::REQUESTS };
-        let times = results.times(Run { subject, family: Family::V4, load })?;
-        let name = format!("{subject}, {:.1} µs", times.value_at_quantile(0.5) as f64 / 1e3);
-        Some(Curve { class: class(subject), name, points: distribution(times) })
-    });
-    curves.collect()
+        Some((subject, results.times(Run { subject, family: Family::V4, load })?))
+    };
+    let measured: Vec<_> = subjects.iter().filter_map(times).collect();
+    let median = |times: &Histogram<u64>| times.value_at_quantile(0.5) as f64 / 1e3;
+    let most = LONGEST_TAIL * measured.iter().map(|(_, times)| median(times)).fold(0.0, f64::max);
+    let curve = |(subject, times): (Subject, &Histogram<u64>)| {
+        let name = format!("{subject}, {:.1} µs", median(times));
+        Curve { class: class(subject), name, points: distribution(times, most) }
+    };
+    measured.into_iter().map(curve).collect()
 }
 
 /// Microseconds for each of what is counted, by the number of published ports.

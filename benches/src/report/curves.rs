@@ -7,12 +7,12 @@ use super::svg::{Anchor, Svg};
 use crate::compare::grouped;
 use crate::quartiles::Quartiles;
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 320.0;
+const WIDTH: f64 = 590.0;
+const HEIGHT: f64 = 330.0;
 const LEFT: f64 = 62.0;
 /// Names of the curves stand behind their ends.
-const RIGHT: f64 = 118.0;
-const TOP: f64 = 14.0;
+const RIGHT: f64 = 146.0;
+const TOP: f64 = 28.0;
 const BOTTOM: f64 = 48.0;
 /// Between the base lines of two names.
 const LINE: f64 = 14.0;
@@ -60,12 +60,12 @@ pub fn draw(curves: &[Curve], axes: &Axes<'_>, title: &str) -> String {
         if middle.len() < POINTS / 2 {
             middle.iter().for_each(|point| svg.dot(*point, &format!("dot {}", curve.class)));
         }
-        ends.push((middle[middle.len() - 1].1, curve));
+        ends.push((middle[middle.len() - 1], curve));
     }
-    ends.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let heights = spread(&ends.iter().map(|(height, _)| *height).collect::<Vec<_>>());
-    for (height, (_, curve)) in heights.into_iter().zip(ends) {
-        svg.text((WIDTH - RIGHT + 8.0, height + 4.0), Anchor::Start, &format!("name {}", curve.class), &curve.name);
+    ends.sort_by(|(one, _), (other, _)| one.1.total_cmp(&other.1));
+    let heights = spread(&ends.iter().map(|((_, height), _)| *height).collect::<Vec<_>>());
+    for (height, ((end, _), curve)) in heights.into_iter().zip(ends) {
+        svg.text((end + 8.0, height + 4.0), Anchor::Start, &format!("name {}", curve.class), &curve.name);
     }
     svg.finish(title)
 }
@@ -102,7 +102,7 @@ fn grid(svg: &mut Svg, axes: &Axes<'_>, x: &Scale, y: &Scale) {
     }
     svg.line((LEFT, bottom), (right, bottom), "axis");
     svg.text((f64::midpoint(LEFT, right), HEIGHT - 10.0), Anchor::Middle, "axis-name", axes.x);
-    svg.text((6.0, TOP - 3.0), Anchor::Start, "axis-name", axes.y);
+    svg.text((6.0, 12.0), Anchor::Start, "axis-name", axes.y);
 }
 
 fn number(number: f64) -> String {
@@ -124,16 +124,17 @@ fn spread(heights: &[f64]) -> Vec<f64> {
     spread
 }
 
-/// The share of requests that waited no longer than so many microseconds, in percent, as the points of a curve.
+/// The share of requests that waited no longer than so many microseconds, in percent, as the points of a curve that ends at
+/// `most` of them.
 #[must_use]
-pub fn distribution(times: &Histogram<u64>) -> Vec<(f64, Quartiles)> {
+pub fn distribution(times: &Histogram<u64>, most: f64) -> Vec<(f64, Quartiles)> {
     let shares = (0..=POINTS).map(|point| SHOWN * point as f64 / POINTS as f64);
     let points = shares.map(|share| {
         let percent = share * 100.0;
         let time = times.value_at_quantile(share) as f64 / 1e3;
         (time, Quartiles { lower: percent, median: percent, upper: percent })
     });
-    if times.is_empty() { Vec::new() } else { points.collect() }
+    if times.is_empty() { Vec::new() } else { points.take_while(|(time, _)| *time <= most).collect() }
 }
 
 #[cfg(test)]
@@ -144,13 +145,15 @@ mod tests {
     fn a_distribution_rises_from_the_fastest_to_nearly_the_slowest() {
         let mut times = Histogram::new(3).expect("bounds");
         (1..=1_000u64).for_each(|time| times.record(time * 1_000).expect("in bounds"));
-        let points = distribution(&times);
+        let points = distribution(&times, f64::INFINITY);
         assert!(points.is_sorted_by(|one, other| one.0 <= other.0 && one.1.median < other.1.median));
         let at_half = points.iter().find(|(_, share)| share.median >= 50.0).expect("there is a middle");
         assert!((at_half.0 - 500.0).abs() < 5.0, "{at_half:?}");
         let (first, last) = (points[0].0, points[points.len() - 1].0);
         assert!((first - 1.0).abs() < 0.1 && (last - 990.0).abs() < 5.0, "{first} {last}");
-        assert_eq!(distribution(&Histogram::new(3).expect("bounds")), []);
+        let cut = distribution(&times, 250.0);
+        assert!(cut.len() < points.len() && cut.iter().all(|(time, _)| *time <= 250.0));
+        assert_eq!(distribution(&Histogram::new(3).expect("bounds"), 1.0), []);
     }
 
     #[test]

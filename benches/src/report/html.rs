@@ -62,13 +62,13 @@ fn head(body: &mut String, report: &Report<'_>) {
 }
 
 fn tile(body: &mut String, judgement: &Judgement) {
-    let Some(measured) = judgement.measured else { return };
     let _ = writeln!(
         body,
-        "<div class=\"tile {}\"><b>{:.2} ×</b><span>{}<br>request/response, must be {}</span></div>",
+        "<div class=\"tile {}\"><b>{}</b><span>{}, {}<br>must be {}</span></div>",
         class(judgement.verdict()),
-        measured.median,
+        escaped(&judgement.middle()),
         escaped(&judgement.row),
+        escaped(&judgement.detail),
         escaped(&judgement.wanted())
     );
 }
@@ -101,22 +101,9 @@ fn targets(body: &mut String, judgements: &[Judgement]) {
     }
     body.push_str("<div class=\"tiles\">\n");
     for judgement in judgements.iter().filter(|judgement| judgement.unit != Unit::Ratio) {
-        asked(body, judgement);
+        tile(body, judgement);
     }
     body.push_str("</div>\n");
-}
-
-/// What the daemon was asked for.
-fn asked(body: &mut String, judgement: &Judgement) {
-    let _ = writeln!(
-        body,
-        "<div class=\"tile {}\"><b>{}</b><span>{}, {}<br>must be {}</span></div>",
-        class(judgement.verdict()),
-        escaped(&judgement.shown()),
-        escaped(&judgement.row),
-        escaped(&judgement.detail),
-        escaped(&judgement.wanted())
-    );
 }
 
 /// A drawing under its title; nothing without a drawing.
@@ -154,7 +141,7 @@ fn references(body: &mut String, report: &Report<'_>) {
 fn latencies(body: &mut String, report: &Report<'_>) {
     body.push_str(
         "<h2>Latency</h2>\n<p class=\"dim\">One byte there and one back, over one connection, by IPv4: the share of requests \
-         that waited no longer. <i>Same</i>: both ends on one core; <i>spin</i>: each on a core of its own, polling.</p>\n\
+         that waited no longer, and beside each name the median. <i>Same</i>: both ends on one core; <i>spin</i>: each on a core of its own, polling; <i>x</i>: each on its own, sleeping.</p>\n\
          <div class=\"pair\">\n",
     );
     let axes = curves::Axes { x: "microseconds", y: "percent", x_logarithmic: true, y_logarithmic: false };
@@ -231,7 +218,7 @@ fn drops(body: &mut String, report: &Report<'_>) {
     for (site, reasons) in &report.session.drops {
         let reasons: Vec<String> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         let told = if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") };
-        let _ = writeln!(body, "<tr><td>{}<td>{}</tr>", escaped(&format!("{site:?}")), escaped(&told));
+        let _ = writeln!(body, "<tr><td>{}<td>{}</tr>", escaped(&site.to_string()), escaped(&told));
     }
     body.push_str("</table></div></details></div>\n");
 }

@@ -40,8 +40,8 @@ impl Report<'_> {
         self.rates().into_iter().for_each(|row| rates.row(row));
         format!(
             "{}\n{}\n{}\n\n{}\n",
-            rates.aligned(),
-            judge::table(self.judgements).aligned(),
+            rates.markdown(),
+            judge::table(self.judgements).markdown(),
             self.session.told(),
             self.summary()
         )
