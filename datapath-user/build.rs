@@ -6,24 +6,33 @@ use std::{env, fs, process};
 /// The environment variable that `kernel::programs` reads the object's path from. Set to an absolute path by the
 /// caller, it names another object.
 const OBJECT: &str = "DATAPATH_BPF_OBJECT";
+/// The same, of the object with the seeded faults, which builds for the tests embed as well.
+const FAULTY_OBJECT: &str = "DATAPATH_FAULTY_BPF_OBJECT";
 
 fn main() {
-    println!("cargo::rerun-if-env-changed={OBJECT}");
-    let object = match env::var_os(OBJECT).map(PathBuf::from) {
+    embed(OBJECT, "datapath", "cargo xtask build");
+    if env::var_os("CARGO_FEATURE_MUTANTS").is_some() {
+        embed(FAULTY_OBJECT, "datapath-mutants", "cargo xtask build --mutants");
+    }
+}
+
+/// Passes on the path in this variable; where it is not set, that of the object of this name, which `command` makes.
+fn embed(variable: &str, name: &str, command: &str) {
+    println!("cargo::rerun-if-env-changed={variable}");
+    let object = match env::var_os(variable).map(PathBuf::from) {
         Some(path) if path.is_absolute() => path,
-        Some(path) => fail(&format!("{OBJECT} is `{}`; set it to an absolute path", path.display())),
-        None => built_object(),
+        Some(path) => fail(&format!("{variable} is `{}`; set it to an absolute path", path.display())),
+        None => built_object(name),
     };
     println!("cargo::rerun-if-changed={}", object.display());
     match fs::metadata(&object) {
-        Ok(found) if found.is_file() => println!("cargo::rustc-env={OBJECT}={}", object.display()),
-        _ => fail(&format!("the BPF object {} is missing; run `cargo xtask build`", object.display())),
+        Ok(found) if found.is_file() => println!("cargo::rustc-env={variable}={}", object.display()),
+        _ => fail(&format!("the BPF object {} is missing; run `{command}`", object.display())),
     }
 }
 
 /// Where `cargo xtask build` puts the object.
-fn built_object() -> PathBuf {
-    let name = if env::var_os("CARGO_FEATURE_MUTANTS").is_some() { "datapath-mutants" } else { "datapath" };
+fn built_object(name: &str) -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let workspace = Path::new(&manifest).parent().expect("the package is inside the workspace").to_path_buf();
     workspace.join("target/bpf").join(name)

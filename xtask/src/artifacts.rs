@@ -6,6 +6,11 @@ use anyhow::{Context as _, Result};
 
 use crate::shell;
 
+/// What is built for tests and by their way: all of the workspace in one go and with one set of features, so that no step
+/// compiles again what another has. The BPF programs are another target's.
+pub const TESTED: [&str; 5] =
+    ["--workspace", "--exclude", "datapath-ebpf", "--features", "datapath-user/mutants,datapath-common/native"];
+
 /// Builds with these arguments, and returns where these executables are.
 pub fn executables<const N: usize>(arguments: &[&str], names: [&str; N]) -> Result<[PathBuf; N]> {
     let mut build = shell::cargo();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::{
-    artifacts::executables,
+    artifacts::{TESTED, executables},
     build::Object,
     shell::{self, say},
 };
@@ -64,7 +64,7 @@ impl Budget {
 
 /// Loads every program on this machine's kernel and holds its costs against the budget.
 pub fn check_here() -> Result<()> {
-    let [verify] = executables(&[], ["verify"])?;
+    let [verify] = executables(&TESTED, ["verify"])?;
     let costs = shell::output(shell::command(verify).arg(Object::Plain.path()))?;
     Budget::read()?.check(NATIVE, &serde_json::from_str(&costs)?)
 }

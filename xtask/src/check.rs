@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::{
+    artifacts::TESTED,
     build, deny, docs, fuzz,
     kernel::Kernel,
     package, setup,
     shell::{self, say},
     test,
 };
-
-/// Packages that are compiled for this machine: all but the BPF programs.
-const HOST: [&str; 3] = ["--workspace", "--exclude", "datapath-ebpf"];
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -68,9 +66,9 @@ fn format() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    shell::run(shell::cargo().arg("clippy").args(HOST).args(["--all-targets", "--", "-D", "warnings"]))
+    shell::run(shell::cargo().arg("clippy").args(TESTED).args(["--all-targets", "--", "-D", "warnings"]))
 }
 
 fn documentation() -> Result<()> {
-    shell::run(shell::cargo().env("RUSTDOCFLAGS", "-D warnings").arg("doc").args(HOST).arg("--no-deps"))
+    shell::run(shell::cargo().env("RUSTDOCFLAGS", "-D warnings").arg("doc").args(TESTED).arg("--no-deps"))
 }

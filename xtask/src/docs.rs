@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use datapath_common::abi::DropReason;
 
 use crate::{
-    artifacts::executables,
+    artifacts::{TESTED, executables},
     shell::{self, say},
 };
 
@@ -92,7 +92,7 @@ fn cell(text: &str) -> String {
 
 /// What `datapath --help` says, and each of its commands.
 fn commands() -> Result<String> {
-    let [datapath] = executables(&[], ["datapath"])?;
+    let [datapath] = executables(&TESTED, ["datapath"])?;
     let mut text = format!("{NOTICE}# Commands\n\nWhat `datapath COMMAND --help` prints.\n");
     describe(&datapath, &[], &mut text)?;
     Ok(text)

@@ -9,9 +9,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use datapath_common::abi::Mutant;
+use rayon::{
+    ThreadPoolBuilder,
+    iter::{IntoParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _},
+};
 
+use crate::artifacts::TESTED;
 use crate::shell::{self, say};
 
 /// Names the fault for the daemons that the lab starts.
@@ -20,30 +25,37 @@ const VARIABLE: &str = "DATAPATH_TEST_MUTANT";
 /// A fault, and the tests that must notice it: `file::test`.
 type Table = BTreeMap<String, Vec<String>>;
 
+/// Tests that run at once: they wait more than they compute, for what a fault keeps from arriving.
+const AT_ONCE: usize = 4;
+
 /// Runs all faults, or those whose name contains one of `filters`; with `first`, against the first test of each only.
 pub fn run(filters: &[String], first: bool) -> Result<()> {
     let table = read()?;
     build()?;
-    let (mut sound, mut unnoticed) = (BTreeSet::new(), Vec::new());
-    for (mutant, tests) in &table {
-        if !filters.is_empty() && !filters.iter().any(|filter| mutant.contains(filter.as_str())) {
-            continue;
-        }
-        for test in tests.iter().take(if first { 1 } else { usize::MAX }) {
-            if sound.insert(test) {
-                ensure!(passes(test, None)?, "{test} fails without a fault");
-            }
-            if passes(test, Some(mutant))? {
-                say(format!("  {mutant}: not noticed by {test}"));
-                unnoticed.push(format!("{mutant} by {test}"));
-            } else {
-                say(format!("  {mutant}: noticed by {test}"));
-            }
-        }
-    }
-    if !unnoticed.is_empty() {
-        bail!("faults that were not noticed: {}", unnoticed.join(", "));
-    }
+    let is_wanted = |mutant: &str| filters.is_empty() || filters.iter().any(|filter| mutant.contains(filter.as_str()));
+    let of_each = if first { 1 } else { usize::MAX };
+    let pairs: Vec<(&String, &String)> = table
+        .iter()
+        .filter(|(mutant, _)| is_wanted(mutant))
+        .flat_map(|(mutant, tests)| tests.iter().take(of_each).map(move |test| (mutant, test)))
+        .collect();
+    let workers = ThreadPoolBuilder::new().num_threads(AT_ONCE).build()?;
+    workers.install(|| {
+        let tests: BTreeSet<&String> = pairs.iter().map(|(_, test)| *test).collect();
+        tests.into_par_iter().try_for_each(|test| {
+            ensure!(passes(test, None)?, "{test} fails without a fault");
+            Ok(())
+        })
+    })?;
+    let unnoticed: Vec<String> = workers.install(|| {
+        let judged = pairs.par_iter().map(|(mutant, test)| {
+            let passed = passes(test, Some(mutant))?;
+            say(format!("  {mutant}: {}noticed by {test}", if passed { "not " } else { "" }));
+            Ok(passed.then(|| format!("{mutant} by {test}")))
+        });
+        judged.filter_map(Result::transpose).collect::<Result<_>>()
+    })?;
+    ensure!(unnoticed.is_empty(), "faults that were not noticed: {}", unnoticed.join(", "));
     Ok(())
 }
 
@@ -63,7 +75,7 @@ fn read() -> Result<Table> {
 
 fn cargo_test() -> Command {
     let mut command = shell::cargo();
-    command.args(["test", "--quiet", "--package", "datapath-user", "--features", "mutants"]);
+    command.args(["test", "--quiet"]).args(TESTED);
     command
 }
 

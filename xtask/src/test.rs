@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{
+    artifacts::TESTED,
     budget, build, docker,
     kernel::{self, Kernel},
     mutants, setup,
@@ -42,7 +43,7 @@ pub struct Options {
 
 /// Runs the tests that were asked for.
 pub fn run(options: &Options) -> Result<()> {
-    prepare(options.mutants)?;
+    prepare()?;
     if let Some(kernel) = options.kernel {
         return kernel::test(kernel);
     }
@@ -60,10 +61,10 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Everything tests need besides their own code.
-fn prepare(with_mutants: bool) -> Result<()> {
+fn prepare() -> Result<()> {
     setup::run(&setup::Options::default())?;
     mount_bpf()?;
-    build::run(&build::Options { bpf_only: true, mutants: with_mutants, ..Default::default() })
+    build::run(&build::Options { bpf_only: true, mutants: true, ..Default::default() })
 }
 
 /// The differential test alone. Its seed is printed.
@@ -73,14 +74,14 @@ fn differential(packets: u64, seed: Option<u64>) -> Result<()> {
     if let Some(seed) = seed {
         test.env("DATAPATH_DIFFERENTIAL_SEED", seed.to_string());
     }
-    test.args(["test", "--package", "datapath-user", "--test", "differential", "--", "--nocapture"]);
+    test.arg("test").args(TESTED).args(["--test", "differential", "--", "--nocapture"]);
     without_leftovers(|| shell::run(&mut test))
 }
 
 /// The whole suite.
 fn suite(options: &Options) -> Result<()> {
     let mut test = shell::cargo();
-    test.env(DOCKER, docker::STABLE.name).args(["test", "--workspace", "--exclude", "datapath-ebpf"]);
+    test.env(DOCKER, docker::STABLE.name).arg("test").args(TESTED);
     if !options.arguments.is_empty() {
         test.arg("--").args(&options.arguments);
     }
@@ -100,7 +101,7 @@ fn without_leftovers(tests: impl FnOnce() -> Result<()>) -> Result<()> {
 fn modern_docker(arguments: &[String]) -> Result<()> {
     say(format!("the tests of Docker with release {}", docker::MODERN.name));
     let mut test = shell::cargo();
-    test.env(DOCKER, docker::MODERN.name).args(["test", "--package", "datapath-user", "--test", "docker", "--"]);
+    test.env(DOCKER, docker::MODERN.name).arg("test").args(TESTED).args(["--test", "docker", "--"]);
     test.args(ANY_RELEASE.iter().flat_map(|name| ["--skip", name])).args(arguments);
     shell::run(&mut test)
 }

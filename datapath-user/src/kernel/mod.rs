@@ -15,8 +15,6 @@ pub mod fence;
 pub mod flows;
 pub mod foreign;
 pub mod map;
-#[cfg(feature = "mutants")]
-pub mod mutant;
 pub mod netlink;
 pub mod netns;
 #[cfg(test)]

@@ -152,6 +152,8 @@ pub struct Datapath {
 }
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DATAPATH_BPF_OBJECT"));
+#[cfg(feature = "mutants")]
+static FAULTY_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DATAPATH_FAULTY_BPF_OBJECT"));
 
 impl Datapath {
     /// Loads the programs, with the maps of an earlier daemon or with new ones. Attaches nothing; what an earlier
@@ -159,14 +161,10 @@ impl Datapath {
     ///
     /// Blocks while the kernel verifies.
     pub fn open(options: Options) -> Result<Self> {
-        Self::open_object(options, OBJECT)
-    }
-
-    /// Opens with another object than the embedded one.
-    pub fn open_object(options: Options, object: &[u8]) -> Result<Self> {
         let Options { pin_dir, attach, settings } = options;
+        let object = OBJECT;
         #[cfg(feature = "mutants")]
-        let settings = super::mutant::chosen(settings)?;
+        let object = if settings.mutant == 0 { object } else { FAULTY_OBJECT };
         let mode = attach.choose()?;
         pins::prepare(&pin_dir)?;
         let found = pins::examine(&pin_dir, settings.flow_capacity)?;

@@ -1,13 +1,14 @@
 //! Packets go into both worlds, and what arrived is put side by side.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::canonical::{Canonical, Context};
 use crate::difference::{Difference, Missing};
 use crate::grammar::Step;
+use crate::locate::Ends;
 use crate::reassembly::reassembled;
-use crate::twins::{Arrival, ORACLE, OURS, World};
+use crate::twins::{Arrival, LAN, ORACLE, OURS, World};
 
 /// A batch is over when nothing has come for so many milliseconds.
 const QUIET: u16 = 3;
@@ -30,11 +31,13 @@ pub struct Exchange<'a> {
     /// The arrivals, with datagrams in place of their fragments.
     datagrams: [Vec<Arrival>; 2],
     pub seen: BTreeMap<Canonical, Seen>,
+    /// Source ports by which a damaged packet, or one with a port that its host has chosen, has left, in this batch or before.
+    pub taken: HashSet<u16>,
 }
 
 impl<'a> Exchange<'a> {
-    /// Sends a batch, and waits for what comes of it.
-    pub fn of(worlds: &[World; 2], steps: &'a [Step]) -> Self {
+    /// Sends a batch, and waits for what comes of it. `taken` is that of the batches before.
+    pub fn of(worlds: &[World; 2], steps: &'a [Step], taken: HashSet<u16>) -> Self {
         for step in steps {
             for (world, frames) in worlds.iter().zip(&step.frames) {
                 frames.iter().for_each(|frame| world.send(step.port, frame));
@@ -47,6 +50,7 @@ impl<'a> Exchange<'a> {
             arrivals: [OURS, ORACLE].map(|world| worlds[world].settle(QUIET)),
             datagrams: [Vec::new(), Vec::new()],
             seen: BTreeMap::new(),
+            taken,
         };
         exchange.compare();
         if exchange.unexplained().next().is_some() {
@@ -73,6 +77,12 @@ impl<'a> Exchange<'a> {
             }
         }
         self.seen = seen;
+        let by_chance = self.arrivals().filter(|(_, arrival, step)| {
+            arrival.port == LAN && (step.traits.damage.is_some() || step.traits.renamed.is_some())
+        });
+        let ports: Vec<u16> =
+            by_chance.filter_map(|(_, arrival, _)| Some(Ends::of(&arrival.frame)?.source.port())).collect();
+        self.taken.extend(ports);
     }
 
     /// Everything in which the worlds differ, with the documented difference where it is one.
@@ -84,7 +94,7 @@ impl<'a> Exchange<'a> {
                 Ordering::Equal => return None,
             };
             let step = seen.flow.and_then(|flow| self.of_flow.get(&flow)).copied();
-            let missing = Missing { world, frame, step };
+            let missing = Missing { world, frame, step, taken: &self.taken };
             let difference = Difference::explain(&missing);
             Some((missing, seen, difference))
         })

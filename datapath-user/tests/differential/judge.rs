@@ -6,7 +6,7 @@ use crate::fixture;
 use crate::grammar::{Grammar, Step};
 use crate::minimise::Minimiser;
 use crate::report::Report;
-use crate::twins::{LAN, Twins};
+use crate::twins::Twins;
 
 /// So many unexplained differences are enough of one pair of worlds.
 const ENOUGH: usize = 20;
@@ -58,7 +58,7 @@ impl Judge {
     }
 
     fn judge(&mut self, steps: &[Step]) {
-        let exchange = Exchange::of(&self.twins.worlds, steps);
+        let exchange = Exchange::of(&self.twins.worlds, steps, self.grammar.avoided.clone());
         for (missing, seen) in exchange.unexplained() {
             let number = missing.step.map_or(0, |step| step.number);
             let history = seen.flow.and_then(|flow| self.grammar.flow(flow)).map_or(&[][..], |flow| &flow.history);
@@ -66,11 +66,7 @@ impl Judge {
         }
         self.failed.dedup_by_key(|(number, _)| *number);
         self.report.count(&exchange);
-        exchange.arrivals().for_each(|(_, arrival, step)| {
-            if arrival.port == LAN && (step.traits.damage.is_some() || step.traits.renamed.is_some()) {
-                self.grammar.avoid(&arrival.frame);
-            }
-        });
+        self.grammar.avoided.clone_from(&exchange.taken);
         let arrivals = exchange.arrivals().filter(|(.., step)| step.traits.damage.is_none());
         arrivals.for_each(|(world, arrival, step)| self.grammar.saw(step.flow, world, arrival.port, &arrival.frame));
         for (missing, _, difference) in exchange.differences() {

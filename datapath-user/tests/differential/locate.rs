@@ -55,12 +55,11 @@ pub fn locate(frame: &[u8]) -> Option<Located> {
             let end = (ETHERNET + 40 + usize::from(word(frame, 18)?)).min(frame.len());
             let (mut protocol, mut transport, mut fragment) = (frame[20], ETHERNET + 40, false);
             let mut fragment_header = false;
-            while let (0 | 43 | 44 | 51 | 60, Some(&[next, length])) = (protocol, frame.get(transport..transport + 2)) {
+            while let (0 | 43 | 44 | 60, Some(&[next, length])) = (protocol, frame.get(transport..transport + 2)) {
                 fragment_header |= protocol == 44;
                 fragment |= protocol == 44 && word(frame, transport + 2).is_some_and(|field| field & 0xfff9 != 0);
                 transport += match protocol {
                     44 => 8,
-                    51 => (usize::from(length) + 2) * 4,
                     _ => (usize::from(length) + 1) * 8,
                 };
                 protocol = next;

@@ -19,6 +19,8 @@ mod report;
 mod support;
 mod twins;
 
+use std::collections::HashSet;
+
 use exchange::Exchange;
 use judge::Judge;
 use report::Report;
@@ -71,7 +73,7 @@ fn what_was_mended_stays_so() {
     let mut complaints = Vec::new();
     for (name, steps) in &fixtures {
         for (step, arrives) in steps {
-            let exchange = Exchange::of(&twins.worlds, std::slice::from_ref(step));
+            let exchange = Exchange::of(&twins.worlds, std::slice::from_ref(step), HashSet::new());
             let of_step = fixture::complaints(&exchange, *arrives);
             complaints.extend(of_step.into_iter().map(|complaint| format!("{name}: {complaint}")));
         }

@@ -1,5 +1,7 @@
 //! The shortest history after which the worlds still differ.
 
+use std::collections::HashSet;
+
 use crate::exchange::Exchange;
 use crate::grammar::Step;
 use crate::twins::Twins;
@@ -55,7 +57,7 @@ impl Minimiser {
         let mut differs = false;
         for step in steps {
             let alone = std::slice::from_ref(*step);
-            let exchange = Exchange::of(&twins.worlds, alone);
+            let exchange = Exchange::of(&twins.worlds, alone, HashSet::new());
             arrived.extend(exchange.outcomes().map(|(_, [_, oracle])| oracle));
             differs = exchange.unexplained().next().is_some();
         }

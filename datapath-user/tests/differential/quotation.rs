@@ -62,6 +62,6 @@ pub fn blank_quoted_checksum(frame: &mut [u8], located: &Located) {
     match quoted.checksum() {
         Some(checksum) => put(frame, at + checksum, RIGHT),
         // Too little for one, but maybe its first byte.
-        None => frame[at + quoted.transport..].fill(0),
+        None => frame.iter_mut().skip(at + quoted.transport).for_each(|byte| *byte = 0),
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    artifacts::executables,
+    artifacts::{TESTED, executables},
     budget::{Budget, Cost},
     build::Object,
     shell::{self, say},
@@ -40,7 +40,7 @@ impl Kernel {
 /// Boots the kernel, and fails unless every program loads within its budget and the traffic passes.
 pub fn test(kernel: Kernel) -> Result<()> {
     let image = image::fetch(kernel)?;
-    let [datapath, guest] = executables(&[], ["datapath", "guest"])?;
+    let [datapath, guest] = executables(&TESTED, ["datapath", "guest"])?;
     let contents = initramfs::Contents { datapath, guest, object: Object::Plain.path() };
     let archive = initramfs::build(&kernel.folder(), &image, &contents)?;
     say(format!("booting {}", image.release));

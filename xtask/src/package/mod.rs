@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    artifacts::executables,
+    artifacts::{TESTED, executables},
     build, setup,
     shell::{self, say},
 };
@@ -61,8 +61,8 @@ fn make() -> Result<PathBuf> {
 }
 
 fn man_pages() -> Result<()> {
-    // Not the release build: its tests have built most of this.
-    let [man] = executables(&["--package", "datapath-user", "--example", "man"], ["man"])?;
+    // Not the release build: the tests have built most of this.
+    let [man] = executables(&[&TESTED[..], &["--example", "man"]].concat(), ["man"])?;
     let pages = made().join("man");
     recreate(&pages)?;
     shell::run(shell::command(man).arg(&pages))

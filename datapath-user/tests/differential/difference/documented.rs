@@ -192,13 +192,14 @@ pub const DIFFERENCES: &[Difference] = &[
         name: "published at a sibling's MAC",
         holds: |case| case.traits.damage == Some("bit in IP") && case.ours_less && case.within_network(),
     },
-    // N8: the external port of an endpoint's UDP mapping is reached from inside too, also by a packet whose port is damaged.
+    // N8: the external port of an endpoint's UDP mapping is reached from inside too, also by a packet whose port is damaged,
+    // or one for a port that a mapping got by chance.
     Difference {
-        name: "mapping met by damage",
+        name: "mapping met by chance",
         holds: |case| {
             let is_udp = case.original().is_some_and(|ip| ip.protocol == UDP);
-            let to_host = matches!(case.traits.kind, Kind::ToHost | Kind::Hairpin) && case.from < MEMBERS;
-            is_udp && to_host && case.traits.damage.is_some() && (case.ours_less || case.port < MEMBERS)
+            let damaged = case.traits.damage.is_some() && matches!(case.traits.kind, Kind::ToHost | Kind::Hairpin);
+            is_udp && case.from < MEMBERS && (damaged || case.meets_taken) && (case.ours_less || case.port < MEMBERS)
         },
     },
     // N1: a damaged packet may begin a flow from a port that is published or another flow's. It gets any.

@@ -5,9 +5,11 @@
 
 mod documented;
 
+use std::collections::HashSet;
+
 use crate::canonical::Canonical;
 use crate::grammar::{Step, Traits};
-use crate::locate::{Located, locate};
+use crate::locate::{Ends, Located, locate};
 use crate::twins::{LAN, MEMBERS, OURS};
 
 /// A frame that arrived in one world more often than in the other.
@@ -17,6 +19,8 @@ pub struct Missing<'a> {
     pub frame: &'a Canonical,
     /// The packet that caused it, where it is known.
     pub step: Option<&'a Step>,
+    /// Source ports by which packets have left that nobody else should meet.
+    pub taken: &'a HashSet<u16>,
 }
 
 /// Why the worlds may differ.
@@ -41,6 +45,8 @@ struct Case<'a> {
     from: usize,
     traits: &'a Traits,
     sent: &'a [u8],
+    /// Whether it is for a port by which another's packet has left by chance.
+    meets_taken: bool,
 }
 
 impl Difference {
@@ -57,6 +63,7 @@ impl Difference {
     /// The documented difference that this is.
     pub fn explain(missing: &Missing<'_>) -> Option<&'static Self> {
         let step = missing.step?;
+        let sent = step.frames[OURS][0].as_slice();
         let case = Case {
             ours_less: missing.world == OURS,
             port: missing.frame.port,
@@ -64,7 +71,8 @@ impl Difference {
             arrived: locate(&missing.frame.frame),
             from: step.port,
             traits: &step.traits,
-            sent: &step.frames[OURS][0],
+            sent,
+            meets_taken: Ends::of(sent).is_some_and(|ends| missing.taken.contains(&ends.destination.port())),
         };
         Self::all().find(|difference| (difference.holds)(&case))
     }

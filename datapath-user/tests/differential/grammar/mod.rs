@@ -112,8 +112,9 @@ pub struct Grammar {
     next_step: u32,
     next_port: u16,
     next_host_port: u16,
-    /// Source ports that have been taken by chance.
-    avoided: HashSet<u16>,
+    /// Source ports that have been taken by chance: by a damaged packet, or one with a port that its host has chosen. No flow
+    /// begins from one, or to one of the host.
+    pub avoided: HashSet<u16>,
     /// The last flow to the outside, whose source port another may have too.
     outbound: Option<u32>,
 }
@@ -267,15 +268,10 @@ impl Grammar {
         }
     }
 
-    /// Begins no flow from the source port of this frame any more: a damaged packet, or one with a port that its host has
-    /// chosen, has got through with it.
-    pub fn avoid(&mut self, frame: &[u8]) {
-        self.avoided.extend(Ends::of(frame).map(|ends| ends.source.port()));
-    }
-
     /// A source port of the host that no flow has had for long.
     fn fresh_host_port(&mut self) -> u16 {
-        self.next_host_port = next_port(self.next_host_port, HOST_PORTS, |_| true);
+        let may_be_used = |port| !self.avoided.contains(&port);
+        self.next_host_port = next_port(self.next_host_port, HOST_PORTS, may_be_used);
         self.next_host_port
     }
 
