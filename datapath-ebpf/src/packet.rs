@@ -2,27 +2,28 @@
 //!
 //! Everything goes through helpers that take offsets, so no pointer into a packet exists and none can be stale.
 
-use core::mem::{size_of, transmute};
+mod clamped;
+mod look_up;
 
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
-        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_fib_lookup, bpf_sock_tuple,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     helpers,
 };
+use clamped::clamped;
 use datapath_common::{
     abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, Mutant, Settings},
     logic::{
         headers::{ETHERNET, Headers, ROOM},
         message::{HEADER, Message, QUOTED_V6},
-        parse::{Parsed, protocol},
+        parse::Parsed,
     },
     path::{Checksum, Packet, Route, Tables},
 };
 
-use crate::{log, maps::Maps};
+use crate::maps::Maps;
 
 /// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leave `skb->csum` alone, as the change of an IPv6 address and that of the
 /// checksum that covers it cancel out (Linux 6.16, commit ead7f9b8de65).
@@ -36,10 +37,6 @@ const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
 /// Packet type of the host's own copy of a group packet. No device gives it to what it receives (eth_type_trans).
 const PACKET_LOOPBACK: u32 = 5;
-/// `BPF_F_CURRENT_NETNS`.
-const CURRENT_NETNS: u64 = u64::MAX;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 
 /// The socket buffer at a tc hook.
 pub struct Skb {
@@ -360,138 +357,13 @@ impl Packet for Skb {
         unsafe { (*self.skb).pkt_type == PACKET_LOOPBACK }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn route(&self, answers: &FlowKey, ifindex: u32, source: Option<&mut Address>) -> Route {
-        // SAFETY: all zeroes is a valid value of this plain C struct, which is 64 bytes long.
-        let mut lookup = unsafe { transmute::<[u64; 8], bpf_fib_lookup>([0; 8]) };
-        let v4 = answers.source.is_v4();
-        lookup.family = if v4 { AF_INET } else { AF_INET6 };
-        lookup.l4_protocol = answers.protocol;
-        lookup.sport = answers.destination_port;
-        lookup.dport = answers.source_port;
-        lookup.ifindex = ifindex;
-        // The kernel tells the MTU only to those who name a length.
-        lookup.__bindgen_anon_1.tot_len = 1;
-        if v4 {
-            lookup.__bindgen_anon_3.ipv4_src = answers.destination.v4_word();
-            lookup.__bindgen_anon_4.ipv4_dst = answers.source.v4_word();
-        } else {
-            lookup.__bindgen_anon_3.ipv6_src = words(&answers.destination);
-            lookup.__bindgen_anon_4.ipv6_dst = words(&answers.source);
-        }
-        let (mut flags, mut told) = (0, None);
-        if Maps.setting32(core::mem::offset_of!(Settings, fib_source)) != 0 {
-            // Without looking for the neighbour, the kernel tells the MTU also where that is not resolved yet.
-            flags = BPF_FIB_LOOKUP_SKIP_NEIGH;
-            if source.is_some() {
-                flags |= BPF_FIB_LOOKUP_SRC;
-            }
-            told = source;
-        }
-        // SAFETY: the struct is initialised, and its size is given.
-        let result = unsafe {
-            helpers::bpf_fib_lookup(self.skb.cast(), &raw mut lookup, size_of::<bpf_fib_lookup>() as i32, flags)
-        } as u32;
-        log::remember(|seen| {
-            seen.routes_asked += 1;
-            seen.route_result = result;
-            seen.route_ifindex = lookup.ifindex;
-        });
-        // An unresolved neighbour is resolved by the redirect.
-        if result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH {
-            return Route::NONE;
-        }
-        // SAFETY: both views of the unions are plain words, and all were initialised.
-        unsafe {
-            if let Some(source) = told {
-                *source = if v4 {
-                    Address::from_v4_word(lookup.__bindgen_anon_3.ipv4_src)
-                } else {
-                    address(lookup.__bindgen_anon_3.ipv6_src)
-                };
-            }
-            let mtu = lookup.__bindgen_anon_1.mtu_result as u32;
-            Route::new(lookup.ifindex, if mtu > 1 { mtu } else { 0 })
-        }
+        self.look_up_route(answers, ifindex, source)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn host_socket(&self, key: &FlowKey) -> bool {
-        // SAFETY: all zeroes is a valid value of this plain C union, which is 36 bytes long.
-        let mut tuple = unsafe { transmute::<[u32; 9], bpf_sock_tuple>([0; 9]) };
-        let size = if key.source.is_v4() {
-            // SAFETY: plain words.
-            let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
-            v4.saddr = key.source.v4_word();
-            v4.daddr = key.destination.v4_word();
-            v4.sport = key.source_port;
-            v4.dport = key.destination_port;
-            12
-        } else {
-            // SAFETY: plain words.
-            let v6 = unsafe { &mut tuple.__bindgen_anon_1.ipv6 };
-            v6.saddr = words(&key.source);
-            v6.daddr = words(&key.destination);
-            v6.sport = key.source_port;
-            v6.dport = key.destination_port;
-            36
-        };
-        let tuple = &raw mut tuple;
-        // SAFETY: the tuple is initialised; a socket that is found is released.
-        unsafe {
-            let socket = match key.protocol {
-                protocol::TCP => helpers::bpf_skc_lookup_tcp(self.skb.cast(), tuple, size, CURRENT_NETNS, 0),
-                protocol::UDP => helpers::bpf_sk_lookup_udp(self.skb.cast(), tuple, size, CURRENT_NETNS, 0),
-                _ => return false,
-            };
-            if socket.is_null() {
-                return false;
-            }
-            helpers::bpf_sk_release(socket.cast());
-            true
-        }
+        self.look_up_socket(key)
     }
-}
-
-/// `length`, but at least `LEAST` and at most `MOST`. Reading more than there is fails in the helper.
-///
-/// In assembly for Linux 6.1: the compiler compares one register and passes a copy of it, and that verifier neither
-/// carries bounds over copies of 32 bits nor learns from `!= 0`.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn clamped<const LEAST: u32, const MOST: u32>(length: u32) -> u32 {
-    let mut clamped = length as u64;
-    // SAFETY: touches the one register only, and the jumps stay inside.
-    unsafe {
-        core::arch::asm!(
-            "if {length} > {most} goto +3",
-            "if {length} > {below} goto +3",
-            "{length} = {least}",
-            "goto +1",
-            "{length} = {most}",
-            length = inout(reg) clamped,
-            least = const LEAST,
-            most = const MOST,
-            below = const LEAST - 1,
-            options(pure, nomem, nostack),
-        );
-    }
-    clamped as u32
-}
-
-#[cfg(not(target_arch = "bpf"))]
-fn clamped<const LEAST: u32, const MOST: u32>(length: u32) -> u32 {
-    length.clamp(LEAST, MOST)
-}
-
-#[inline(always)]
-fn words(address: &Address) -> [u32; 4] {
-    let [high, low] = address.words;
-    [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]
-}
-
-#[inline(always)]
-fn address(words: [u32; 4]) -> Address {
-    let [a, b, c, d] = words;
-    Address { words: [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32] }
 }

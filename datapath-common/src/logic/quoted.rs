@@ -3,8 +3,9 @@
 
 use super::{
     checksum::{self, Sum},
+    extensions::follow_extension_headers,
     headers::{ETHERNET, Headers, ethertype},
-    parse::{Fragment, Parsed, TRANSPORT_V6, Transport, follow_extension_headers, icmp, transport},
+    parse::{Fragment, Parsed, TRANSPORT_V6, Transport, icmp, transport},
     rewrite::{address_difference, port_difference},
 };
 use crate::{

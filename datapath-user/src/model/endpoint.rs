@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allocate::next_address;
 use super::counters::next_in_round;
-use super::network::is_usable;
+use super::subnets::is_usable;
 use super::{DockerInterface, Mac, Model, Network, Refusal, check_interface_name, check_name};
 
 /// Indices of endpoints are below this: entries of the `ENDPOINTS` map.

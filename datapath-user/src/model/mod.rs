@@ -18,6 +18,7 @@ mod port_spec;
 mod ports;
 mod publication;
 mod refusal;
+mod subnets;
 #[cfg(test)]
 mod tests;
 

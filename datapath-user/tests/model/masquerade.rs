@@ -1,37 +1,41 @@
-//! Masquerade (N1, N2, N4, N10, N13, B5).
+//! Masquerade (N1, N2, N4, N10, N13, B5, I2), while endpoints are replaced and the daemon is killed and started again (F1).
 
-use std::collections::HashMap;
+mod conversation;
+
+use std::{cell::Cell, collections::HashMap};
+
+use conversation::{Conversation, FIRST_PORT, Kind, conversation, port_of, question, reply};
 
 use datapath_common::{
     abi::{DropReason, PublishedKey, Settings, claim},
     logic::parse::protocol,
-    native::{self, Frame, NativeTables, checksums_are_right},
-    path::{self, Route, Verdict},
+    native::{Frame, NativeTables},
+    path::{self, Route, Tables, Verdict},
 };
-use lab::frame::{IpBuilder, View};
+use lab::frame::View;
 use proptest::prelude::*;
 
-use super::{GATEWAY_MAC, ROUTER_MAC, SECOND, UPLINK, UPLINK_MAC, ethernet, external, inside, mac, outside};
+use super::{
+    DOUBT, ROUTER_MAC, SECOND, UPLINK, UPLINK_MAC,
+    daemon::{Daemon, ENDPOINTS},
+    ethernet, external, inside, network_of, outside, rules, sequences, tables,
+};
 
-/// As many as all sources, targets and protocols of the strategy can make at once.
-const SLOTS: u32 = 256;
-const QUOTA: u32 = 20;
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Kind {
-    Udp,
-    Echo,
+/// How much there is of all that flows need.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    slots: u32,
+    quota: u32,
+    /// The last port of those that masquerade may take.
+    last_port: u16,
+    /// Seconds.
+    longest_wait: u64,
 }
 
-/// One conversation, as its initiator sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Conversation {
-    kind: Kind,
-    v6: bool,
-    endpoint: u8,
-    port: u16,
-    target: u8,
-}
+/// As many slots as all sources, targets and protocols of the strategy can take at once.
+const PLENTY: Limits = Limits { slots: 256, quota: 30, last_port: 65_535, longest_wait: 400 };
+/// Each of them is used up now and then.
+const SCARCE: Limits = Limits { slots: 16, quota: 7, last_port: FIRST_PORT + 4, longest_wait: 80 };
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -41,57 +45,83 @@ enum Step {
     Answer(usize),
     /// Somebody else sends to where the conversation's last packet came from.
     Intrude(usize),
+    /// An endpoint sends to one of another network, to its own MAC address or to the gateway's.
+    Trespass(Conversation, u8, bool),
     /// Seconds pass.
     Wait(u64),
-    /// An endpoint is detached, and another attached with the same index and address.
-    Replace(u8),
+    /// An endpoint is detached, and another attached with the same index and address; the daemon may be killed meanwhile, after
+    /// so many changes of maps. While it is dead, the container ends.
+    Replace(u8, Option<usize>),
     /// A socket of the host takes a port.
     Listen(u16),
+    Kill,
+    /// The daemon is started, or killed and started.
+    Start,
+    /// The daemon looks for what is over.
+    Sweep,
 }
 
-fn conversation() -> impl Strategy<Value = Conversation> {
-    (prop_oneof![Just(Kind::Udp), Just(Kind::Echo)], any::<bool>(), 1..=2u8, 4_000..4_004u16, 1..=3u8)
-        .prop_map(|(kind, v6, endpoint, port, target)| Conversation { kind, v6, endpoint, port, target })
-}
-
-fn step() -> impl Strategy<Value = Step> {
+fn step(limits: Limits) -> impl Strategy<Value = Step> {
     prop_oneof![
-        10 => conversation().prop_map(Step::Send),
-        6 => any::<usize>().prop_map(Step::Answer),
-        2 => any::<usize>().prop_map(Step::Intrude),
-        2 => (1..400u64).prop_map(Step::Wait),
-        1 => (1..=2u8).prop_map(Step::Replace),
-        1 => (4_000..4_004u16).prop_map(Step::Listen),
+        20 => conversation().prop_map(Step::Send),
+        12 => any::<usize>().prop_map(Step::Answer),
+        4 => any::<usize>().prop_map(Step::Intrude),
+        2 => (conversation(), 1..=ENDPOINTS, any::<bool>()).prop_map(|(from, to, direct)| Step::Trespass(from, to, direct)),
+        4 => (1..limits.longest_wait).prop_map(Step::Wait),
+        2 => (1..=ENDPOINTS, prop::option::of(0..12usize)).prop_map(|(endpoint, after)| Step::Replace(endpoint, after)),
+        1 => (FIRST_PORT..FIRST_PORT + 3).prop_map(Step::Listen),
+        1 => Just(Step::Kill),
+        2 => Just(Step::Start),
+        2 => Just(Step::Sweep),
     ]
 }
 
-/// What the model knows of a living conversation.
+/// What the model knows of a conversation.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     external_port: u16,
+    /// It lives at least until then, and at most [`DOUBT`] longer.
     until: u64,
 }
 
-struct World {
+/// How often there was what the tests are about.
+#[derive(Default, Debug)]
+struct Seen {
+    over_quota: Cell<u32>,
+    table_full: Cell<u32>,
+    ports_exhausted: Cell<u32>,
+    outlived_a_daemon: Cell<u32>,
+}
+
+fn count(counter: &Cell<u32>) {
+    counter.set(counter.get() + 1);
+}
+
+struct World<'a> {
+    limits: Limits,
+    seen: &'a Seen,
     tables: NativeTables,
+    daemon: Daemon,
     sockets: Vec<PublishedKey>,
     known: HashMap<Conversation, Known>,
-    /// Conversations of endpoints that have been replaced, with their external ports.
-    gone: HashMap<Conversation, u16>,
+    /// Conversations of endpoints that have been replaced, latest last.
+    gone: Vec<(Conversation, Known)>,
     /// Conversations that have sent, in order.
     sent: Vec<Conversation>,
 }
 
-impl World {
-    fn new() -> Self {
-        let state = super::state(QUOTA);
-        Self {
-            tables: NativeTables::new(state, SLOTS),
-            sockets: Vec::new(),
-            known: HashMap::new(),
-            gone: HashMap::new(),
-            sent: Vec::new(),
-        }
+impl<'a> World<'a> {
+    fn new(limits: Limits, seen: &'a Seen) -> Self {
+        let settings = Settings {
+            flow_quota: limits.quota,
+            masquerade_port_first: FIRST_PORT.into(),
+            masquerade_port_last: limits.last_port.into(),
+            ..Settings::DEFAULT
+        };
+        let mut tables = tables(settings, limits.slots);
+        let daemon = Daemon::new(&mut tables);
+        let (known, gone) = (HashMap::new(), Vec::new());
+        Self { limits, seen, tables, daemon, sockets: Vec::new(), known, gone, sent: Vec::new() }
     }
 
     fn frame(&self, ifindex: u32, bytes: Vec<u8>) -> Frame {
@@ -101,84 +131,152 @@ impl World {
         frame
     }
 
+    fn now(&self) -> u64 {
+        self.tables.now.get()
+    }
+
+    /// The conversations that live. The clock never stands where that is in doubt.
     fn alive(&self) -> impl Iterator<Item = (&Conversation, &Known)> {
-        let now = self.tables.now.get();
+        let now = self.now();
         self.known.iter().filter(move |(_, known)| known.until >= now)
     }
 
+    /// The same, those of earlier endpoints included: their mappings last until they expire.
+    fn lasting(&self) -> impl Iterator<Item = (&Conversation, &Known)> {
+        let (now, gone) = (self.now(), self.gone.iter().map(|(conversation, known)| (conversation, known)));
+        self.known.iter().chain(gone).filter(move |(_, known)| known.until + DOUBT >= now)
+    }
+
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
-        match step {
-            Step::Send(conversation) => self.send(*conversation),
-            Step::Answer(which) => self.answer(*which, false),
-            Step::Intrude(which) => self.answer(*which, true),
-            Step::Wait(seconds) => {
-                self.tables.now.set(self.tables.now.get() + seconds * SECOND);
-                Ok(())
-            }
-            Step::Replace(index) => {
-                let owner = self.tables.state.endpoints.get_mut(&u32::from(*index)).expect("two endpoints");
-                owner.generation += 10;
-                let gone = self.known.extract_if(|conversation, _| conversation.endpoint == *index);
-                self.gone.extend(gone.map(|(conversation, known)| (conversation, known.external_port)));
-                Ok(())
+        match *step {
+            Step::Send(conversation) => return self.send(conversation),
+            Step::Answer(which) => return self.answer(which, false),
+            Step::Intrude(which) => return self.answer(which, true),
+            Step::Trespass(from, to, direct) => return self.trespass(from, to, direct),
+            Step::Wait(seconds) => self.wait(seconds),
+            Step::Replace(endpoint, after) => {
+                if self.daemon.is_running() {
+                    self.forget(endpoint);
+                }
+                self.daemon.replace(&mut self.tables, endpoint, after);
             }
             Step::Listen(port) => {
                 for v6 in [false, true] {
                     self.sockets.push(PublishedKey::new(external(v6).into(), port.to_be(), protocol::UDP));
                 }
-                Ok(())
             }
+            Step::Kill => self.daemon.kill(),
+            Step::Start => {
+                let ended: Vec<u8> = (1..=ENDPOINTS).filter(|endpoint| !self.daemon.has(*endpoint)).collect();
+                ended.into_iter().for_each(|endpoint| self.forget(endpoint));
+                self.daemon.kill();
+                self.daemon.start(&mut self.tables);
+                self.alive().for_each(|_| count(&self.seen.outlived_a_daemon));
+            }
+            Step::Sweep => self.daemon.sweep(&self.tables),
         }
+        Ok(())
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        let mut now = self.now() + seconds * SECOND;
+        let in_doubt = |now| self.known.values().find(|known| known.until < now && now <= known.until + DOUBT);
+        while let Some(known) = in_doubt(now) {
+            now = known.until + DOUBT + 1;
+        }
+        self.tables.now.set(now);
+    }
+
+    /// The endpoint goes, and its conversations are over.
+    fn forget(&mut self, endpoint: u8) {
+        self.gone.extend(self.known.extract_if(|conversation, _| conversation.endpoint == endpoint));
     }
 
     fn send(&mut self, conversation: Conversation) -> Result<(), TestCaseError> {
         let Conversation { kind, v6, endpoint, port, target } = conversation;
-        let builder = ethernet(mac(endpoint), GATEWAY_MAC, inside(v6, endpoint), outside(v6, target));
-        let mut frame = self.frame(10 + u32::from(endpoint), question(builder, kind, port));
-        let length = frame.bytes.len();
-        let before = self.alive().find(|(other, _)| **other == conversation).map(|(_, known)| *known);
-        let charged = self.alive().filter(|(other, _)| other.endpoint == endpoint).count();
-        let outcome = native::run(path::from_container, &mut frame, &self.tables);
-        if let Err(reason) = outcome {
-            // Anything else would be a world in which nothing is translated, and nothing tested.
-            let full = [DropReason::EndpointQuota, DropReason::FlowTableFull, DropReason::PortsExhausted];
-            prop_assert!(full.contains(&reason), "{conversation:?} is refused: {reason:?}");
-            // Expired flows may still be charged, so the quota is reached early at the most; never late.
-            prop_assert!(before.is_none(), "{conversation:?} lives and is refused: {outcome:?}");
+        if !self.daemon.has(endpoint) {
             return Ok(());
         }
-        prop_assert!(before.is_some() || charged < QUOTA as usize, "{conversation:?} is over the quota");
-        prop_assert_eq!(outcome, Ok(Verdict::ToUplink(UPLINK)));
-        let view = View::of(&frame.bytes, None).expect("a packet");
-        prop_assert_eq!(view.source, Some(external(v6)), "an address of ours leaves");
-        prop_assert!(checksums_are_right(&frame.bytes), "{conversation:?}");
-        prop_assert_eq!(frame.bytes.len(), length);
-        let external_port = port_of(&frame.bytes, kind, v6, true);
-        if let Some(before) = before {
-            prop_assert_eq!(before.external_port, external_port, "a living flow moves");
-        }
-        // In its last seconds a flow may live longer than the model promises.
-        let now = self.tables.now.get();
-        let old = self.known.get(&conversation).is_some_and(|known| known.until + 3 * SECOND >= now);
-        for (other, known) in self.alive().filter(|(other, _)| **other != conversation) {
-            let clash =
-                (other.kind, other.v6, other.target) == (kind, v6, target) && known.external_port == external_port;
-            prop_assert!(!clash, "{other:?} and {conversation:?} share port {external_port}");
-            let same_source = (other.kind, other.v6, other.endpoint, other.port) == (kind, v6, endpoint, port);
-            // A port that the host has come to use is left to it.
-            let kept = !self.host_has(known.external_port);
-            if same_source && kept && kind == Kind::Udp && !old {
-                prop_assert_eq!(known.external_port, external_port, "the mapping depends on the target");
+        let (from, gateway) = self.daemon.macs(&self.tables, endpoint);
+        let builder = ethernet(from, gateway, inside(v6, endpoint), outside(v6, target));
+        let mut frame = self.frame(self.daemon.port(endpoint), question(builder, kind, port));
+        let before = self.alive().find(|(other, _)| **other == conversation).map(|(_, known)| *known);
+        let charged = self.alive().filter(|(other, _)| other.endpoint == endpoint).count();
+        let used = self.alive().count();
+        match rules::run(path::from_container, &mut frame, &self.tables)? {
+            Ok(verdict) => prop_assert_eq!(verdict, Verdict::ToUplink(UPLINK)),
+            Err(reason) => {
+                prop_assert!(before.is_none(), "{:?} lives and is refused: {:?}", conversation, reason);
+                self.known.remove(&conversation);
+                return self.refused(&conversation, reason, charged, used);
             }
         }
-        let taken = kind == Kind::Udp && self.host_has(external_port);
-        prop_assert!(old || !taken, "{conversation:?} takes the host's port");
+        if before.is_none() {
+            prop_assert!(charged < self.limits.quota as usize, "{:?} is over the quota", conversation);
+            prop_assert!(used < self.limits.slots as usize, "{:?} finds room in a full table", conversation);
+        }
+        let external_port = port_of(&frame.bytes, kind, v6, true);
+        match before {
+            Some(before) => prop_assert_eq!(before.external_port, external_port, "a living flow moves"),
+            None => self.check_choice(&conversation, external_port)?,
+        }
         let settings = Settings::DEFAULT;
         let idle = if kind == Kind::Udp { settings.udp_timeout } else { settings.icmp_timeout };
-        // The deadline is moved when it is a second off, so the last second of the idle time is not promised.
-        let until = self.tables.now.get() + idle - 2 * SECOND;
-        self.known.insert(conversation, Known { external_port, until });
+        self.known.insert(conversation, Known { external_port, until: self.now() + idle - DOUBT });
         self.sent.push(conversation);
+        Ok(())
+    }
+
+    /// A new conversation is refused only for want of what it needs: who lives is not put out for it (N10).
+    fn refused(
+        &self,
+        conversation: &Conversation,
+        reason: DropReason,
+        charged: usize,
+        used: usize,
+    ) -> Result<(), TestCaseError> {
+        let (wanting, seen) = match reason {
+            DropReason::EndpointQuota => (charged >= self.limits.quota as usize, &self.seen.over_quota),
+            DropReason::FlowTableFull => (used >= self.limits.slots as usize, &self.seen.table_full),
+            DropReason::PortsExhausted => (self.has_no_port(conversation), &self.seen.ports_exhausted),
+            _ => return Err(TestCaseError::fail(format!("{conversation:?} is refused: {reason:?}"))),
+        };
+        prop_assert!(wanting, "{:?} is refused, {:?}, with {} and {} flows", conversation, reason, charged, used);
+        count(seen);
+        Ok(())
+    }
+
+    /// Whether somebody may have the port.
+    fn may_be_taken(&self, conversation: &Conversation, port: u16) -> bool {
+        let taken =
+            |(other, known): (&Conversation, &Known)| conversation.competes_with(other) && known.external_port == port;
+        conversation.kind == Kind::Udp && self.host_has(port) || self.lasting().any(taken)
+    }
+
+    /// The external port of the source's mapping, if the host has not come to use it.
+    fn mapped(&self, conversation: &Conversation) -> Option<u16> {
+        let own = self.alive().filter(|(other, _)| conversation.kind == Kind::Udp && other.has_source_of(conversation));
+        own.map(|(_, known)| known.external_port).find(|port| !self.host_has(*port))
+    }
+
+    fn has_no_port(&self, conversation: &Conversation) -> bool {
+        let mut choice = FIRST_PORT..=self.limits.last_port;
+        self.mapped(conversation).is_none() && choice.all(|port| self.may_be_taken(conversation, port))
+    }
+
+    /// The external port of a new conversation: its mapping's, else its own where that is free, else a free one (N1, N2).
+    fn check_choice(&self, conversation: &Conversation, external_port: u16) -> Result<(), TestCaseError> {
+        if let Some(mapped) = self.mapped(conversation) {
+            prop_assert_eq!(mapped, external_port, "the mapping depends on the target");
+            return Ok(());
+        }
+        if !self.may_be_taken(conversation, conversation.port) {
+            prop_assert_eq!(conversation.port, external_port, "the port is free, and not kept");
+        }
+        let range = FIRST_PORT..=self.limits.last_port;
+        prop_assert!(range.contains(&external_port), "{} is not to be taken", external_port);
+        let taken = conversation.kind == Kind::Udp && self.host_has(external_port);
+        prop_assert!(!taken, "{:?} takes the host's port", conversation);
         Ok(())
     }
 
@@ -192,95 +290,85 @@ impl World {
             return Ok(());
         }
         let conversation = self.sent[which % self.sent.len()];
-        let Some(known) = self.known.get(&conversation).copied() else {
-            return self.answer_gone(&conversation);
-        };
         let Conversation { kind, v6, endpoint, port, target } = conversation;
+        let gone = || self.gone.iter().rfind(|(other, _)| *other == conversation).map(|(_, known)| *known);
+        let Some(known) = self.known.get(&conversation).copied().or_else(gone) else { return Ok(()) };
         let from = if intruder { outside(v6, 9) } else { outside(v6, target) };
         let builder = ethernet(ROUTER_MAC, UPLINK_MAC, from, external(v6));
         let mut frame = self.frame(UPLINK, reply(builder, kind, v6, known.external_port));
-        let outcome = native::run(path::from_uplink, &mut frame, &self.tables);
-        if intruder {
-            prop_assert_eq!(outcome, Ok(Verdict::Pass), "filtering is by address and port");
-            return Ok(());
-        }
-        if known.until < self.tables.now.get() {
-            return Ok(());
-        }
-        prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(10 + u32::from(endpoint))));
-        let view = View::of(&frame.bytes, None).expect("a packet");
-        prop_assert_eq!((view.source, view.destination), (Some(from), Some(inside(v6, endpoint))));
-        prop_assert_eq!(port_of(&frame.bytes, kind, v6, false), port);
-        prop_assert!(checksums_are_right(&frame.bytes));
-        Ok(())
-    }
-
-    /// An answer to somebody who has been replaced reaches nobody (B5).
-    fn answer_gone(&mut self, conversation: &Conversation) -> Result<(), TestCaseError> {
-        let Conversation { kind, v6, target, .. } = *conversation;
-        let Some(port) = self.gone.get(conversation).copied() else {
+        let outcome = rules::run(path::from_uplink, &mut frame, &self.tables)?;
+        let heard = |(other, alive): &(&Conversation, &Known)| {
+            (other.kind, other.v6, other.target) == (kind, v6, target) && alive.external_port == known.external_port
+        };
+        let Some((to, _)) = self.alive().find(heard).filter(|_| !intruder) else {
+            prop_assert_eq!(
+                outcome,
+                Ok(Verdict::Pass),
+                "{:?} is answered by a stranger, or after its end",
+                conversation
+            );
             return Ok(());
         };
-        let same = |other: &Conversation| (other.kind, other.v6, other.target) == (kind, v6, target);
-        if self.known.iter().any(|(other, known)| same(other) && known.external_port == port) {
+        prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(self.daemon.port(to.endpoint))));
+        let view = View::of(&frame.bytes, None).expect("a packet");
+        prop_assert_eq!((view.source, view.destination), (Some(from), Some(inside(v6, to.endpoint))));
+        prop_assert_eq!(port_of(&frame.bytes, kind, v6, false), to.port);
+        prop_assert!(*to != conversation || (endpoint, port) == (to.endpoint, to.port));
+        Ok(())
+    }
+
+    /// Networks do not reach each other (I2).
+    fn trespass(&self, from: Conversation, to: u8, direct: bool) -> Result<(), TestCaseError> {
+        let Conversation { kind, v6, endpoint, port, .. } = from;
+        if network_of(endpoint) == network_of(to) || !self.daemon.has(endpoint) {
             return Ok(());
         }
-        let builder = ethernet(ROUTER_MAC, UPLINK_MAC, outside(v6, target), external(v6));
-        let mut frame = self.frame(UPLINK, reply(builder, kind, v6, port));
-        let outcome = native::run(path::from_uplink, &mut frame, &self.tables);
-        prop_assert_eq!(outcome, Ok(Verdict::Pass), "{:?} is answered after its end", conversation);
+        let (own, gateway) = self.daemon.macs(&self.tables, endpoint);
+        let mac = if direct { self.daemon.macs(&self.tables, to).0 } else { gateway };
+        let builder = ethernet(own, mac, inside(v6, endpoint), inside(v6, to));
+        let mut frame = self.frame(self.daemon.port(endpoint), question(builder, kind, port));
+        let outcome = rules::run(path::from_container, &mut frame, &self.tables)?;
+        let wanted = if direct { DropReason::UnknownDestination } else { DropReason::NetworkIsolation };
+        prop_assert_eq!(outcome, Err(wanted));
         Ok(())
     }
 
-    /// What must hold of the tables after every step.
+    /// What must hold after every step. Who lives has its flow and its external port, whatever became of others and of the daemon.
     fn check(&self) -> Result<(), TestCaseError> {
-        let live: Vec<_> = self.tables.flows().filter(|flow| flow.claim == claim::LIVE).collect();
-        prop_assert_eq!(self.tables.keys.borrow().len(), 2 * live.len(), "a key without its flow, or the reverse");
-        prop_assert!(self.tables.flows().all(|flow| flow.claim != claim::BUSY), "a slot is left busy");
-        for index in 1..=2u32 {
-            let charged = self.tables.usage_of(index).flows;
-            prop_assert!(charged <= QUOTA, "endpoint {index} has {charged} flows");
+        rules::check(&self.tables, self.limits.quota)?;
+        for (conversation, known) in self.alive() {
+            let index = self.tables.flow_index(&conversation.key());
+            let flow = index.and_then(|index| self.tables.flow(index.slot)).map(|slot| *slot.get());
+            let flow = flow.filter(|flow| flow.claim == claim::LIVE && flow.original == conversation.key());
+            let port = flow.map(|flow| u16::from_be(flow.reply.destination_port));
+            prop_assert_eq!(port, Some(known.external_port), "{:?} has lost its flow", conversation);
         }
         Ok(())
     }
 }
 
-fn question(builder: IpBuilder, kind: Kind, port: u16) -> Vec<u8> {
-    match kind {
-        Kind::Udp => builder.udp(port, 53, b"question"),
-        Kind::Echo => builder.echo_request(port, 1),
-    }
-}
-
-fn reply(builder: IpBuilder, kind: Kind, v6: bool, port: u16) -> Vec<u8> {
-    let [high, low] = port.to_be_bytes();
-    match kind {
-        Kind::Udp => builder.udp(53, port, b"answer"),
-        Kind::Echo => builder.icmp(if v6 { 129 } else { 0 }, 0, &[high, low, 0, 1]),
-    }
-}
-
-/// The initiator's port, or the identifier, in a packet of either direction.
-fn port_of(bytes: &[u8], kind: Kind, v6: bool, outwards: bool) -> u16 {
-    let transport = if v6 { 54 } else { 34 };
-    let at = match (kind, outwards) {
-        (Kind::Echo, _) => transport + 4,
-        (Kind::Udp, true) => transport,
-        (Kind::Udp, false) => transport + 2,
-    };
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-proptest! {
-    // Not persisted: mutation runs fail on purpose. A failure prints its steps, which become a test of their own.
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn masquerade_agrees_with_the_model(steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new();
+fn agrees(limits: Limits) -> Seen {
+    let seen = Seen::default();
+    sequences(step(limits), |steps| {
+        let mut world = World::new(limits, &seen);
         for step in &steps {
             world.take(step)?;
             world.check()?;
         }
-    }
+        Ok(())
+    });
+    assert!(seen.outlived_a_daemon.get() > 1_000, "{seen:?}");
+    seen
+}
+
+#[test]
+fn masquerade_agrees_with_the_model() {
+    agrees(PLENTY);
+}
+
+#[test]
+fn masquerade_agrees_with_the_model_when_all_is_used_up() {
+    let seen = agrees(SCARCE);
+    let refusals = [&seen.over_quota, &seen.table_full, &seen.ports_exhausted];
+    assert!(refusals.iter().all(|refusals| refusals.get() > 200), "{seen:?}");
 }

@@ -1,36 +1,30 @@
-//! Published ports (P2, P8, B5, N3): who is met by what comes from outside, while ports are published, taken back and given to
-//! others, endpoints are replaced, and connections open, half close, close and are reset.
+//! Published ports (P2, P8, B5, N3, N10): who is met by what comes from outside, while ports are published, taken back and given
+//! to others, endpoints are replaced, connections open, half close, close and are reset, and the daemon is killed and started
+//! again (F1).
 
-use std::collections::HashMap;
+mod conversation;
+mod packets;
 
+use std::{cell::Cell, collections::HashMap};
+
+use conversation::{ACK, Conversation, FIN, FIRST_PORT, Known, RST, SYN, conversation};
 use datapath_common::{
-    abi::{Address, DropReason, Publication, PublishedKey, Settings, claim},
-    logic::parse::protocol,
-    native::{self, Frame, NativeTables, checksums_are_right},
-    path::{self, Outcome, Route, Verdict},
+    abi::{DropReason, Settings, claim},
+    native::NativeTables,
+    path::{Outcome, Tables, Verdict},
 };
-use lab::frame::{TcpSegment, Transport, View, tcp_flags};
 use proptest::prelude::*;
 
-use super::{GATEWAY_MAC, ROUTER_MAC, SECOND, UPLINK, UPLINK_MAC, ethernet, external, inside, mac, outside};
+use super::{
+    DOUBT, SECOND, UPLINK,
+    daemon::{Daemon, ENDPOINTS, name},
+    inside, rules, sequences, tables,
+};
 
-/// Room for every conversation there can be.
-const SLOTS: u32 = 512;
-const FIRST_PORT: u16 = 8_000;
-
-const SYN: u8 = tcp_flags::SYN;
-const ACK: u8 = tcp_flags::ACK;
-const FIN: u8 = tcp_flags::FIN;
-const RST: u8 = tcp_flags::RST;
-
-/// A client outside and the port of the host that it speaks to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Conversation {
-    tcp: bool,
-    v6: bool,
-    client: u8,
-    port: u16,
-}
+/// Slots, and how many flows an endpoint may have: room for every conversation there can be.
+const PLENTY: (u32, u32) = (512, 100);
+/// Room for a part of them.
+const SCARCE: (u32, u32) = (4, 3);
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -38,87 +32,86 @@ enum Step {
     Begin(Conversation),
     /// The next segment of a connection: from the client or the server, with these flags besides ACK.
     Segment(Conversation, bool, u8),
+    /// A connection is opened, and closed by both ends.
+    Close(Conversation),
     /// A reset with a number that is not the connection's.
     Forged(Conversation, u32),
-    Publish(u16, u8),
-    Unpublish(u16),
-    Replace(u8),
+    /// A port leads to an endpoint: of TCP or UDP. The daemon may be killed meanwhile, after so many changes of maps.
+    Publish(u16, bool, u8, Option<usize>),
+    Unpublish(u16, bool, Option<usize>),
+    /// An endpoint is detached, and another attached with its name; while no daemon is there, its container ends.
+    Replace(u8, Option<usize>),
     Wait(u64),
-}
-
-fn conversation() -> impl Strategy<Value = Conversation> {
-    (any::<bool>(), any::<bool>(), 1..=2u8, FIRST_PORT..FIRST_PORT + 2)
-        .prop_map(|(tcp, v6, client, port)| Conversation { tcp, v6, client, port })
+    Kill,
+    /// The daemon is started, or killed and started.
+    Start,
+    /// The daemon looks for what is over.
+    Sweep,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let flags = prop_oneof![6 => Just(0), 2 => Just(FIN), 1 => Just(RST)];
-    let port = FIRST_PORT..FIRST_PORT + 2;
+    let port = || (FIRST_PORT..FIRST_PORT + 2, any::<bool>());
+    let killed = || prop::option::of(0..12usize);
     prop_oneof![
-        6 => conversation().prop_map(Step::Begin),
-        12 => (conversation(), any::<bool>(), flags).prop_map(|(conversation, client, flags)| Step::Segment(conversation, client, flags)),
-        2 => (conversation(), any::<u32>()).prop_map(|(conversation, guess)| Step::Forged(conversation, guess)),
-        3 => (port.clone(), 1..=2u8).prop_map(|(port, endpoint)| Step::Publish(port, endpoint)),
-        1 => port.prop_map(Step::Unpublish),
-        1 => (1..=2u8).prop_map(Step::Replace),
-        1 => (1..10_000u64).prop_map(Step::Wait),
+        12 => conversation().prop_map(Step::Begin),
+        24 => (conversation(), any::<bool>(), flags).prop_map(|(conversation, client, flags)| Step::Segment(conversation, client, flags)),
+        4 => conversation().prop_map(Step::Close),
+        4 => (conversation(), any::<u32>()).prop_map(|(conversation, guess)| Step::Forged(conversation, guess)),
+        8 => (port(), 1..=ENDPOINTS, killed()).prop_map(|((port, tcp), to, after)| Step::Publish(port, tcp, to, after)),
+        2 => (port(), killed()).prop_map(|((port, tcp), after)| Step::Unpublish(port, tcp, after)),
+        2 => (1..=ENDPOINTS, killed()).prop_map(|(endpoint, after)| Step::Replace(endpoint, after)),
+        2 => (1..10_000u64).prop_map(Step::Wait),
+        1 => Just(Step::Kill),
+        2 => Just(Step::Start),
+        1 => Just(Step::Sweep),
     ]
 }
 
-/// What the model knows of a conversation: whom it has met, and how far it has come.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    endpoint: u8,
-    generation: u32,
-    publication: u32,
-    /// The numbers that client and server send next.
-    next: [u32; 2],
-    answered: bool,
-    established: bool,
-    finished: [bool; 2],
-    reset: bool,
-    until: u64,
+/// How often there was what the tests are about.
+#[derive(Default, Debug)]
+struct Seen {
+    over_quota: Cell<u32>,
+    table_full: Cell<u32>,
+    made_room: Cell<u32>,
+    outlived_a_daemon: Cell<u32>,
 }
 
-impl Known {
-    const fn over(&self) -> bool {
-        self.reset || self.finished[0] && self.finished[1]
-    }
-}
-
-struct World {
+struct World<'a> {
+    slots: u32,
+    quota: u32,
+    seen: &'a Seen,
     tables: NativeTables,
+    daemon: Daemon,
     known: HashMap<Conversation, Known>,
-    /// Endpoint and generation behind each port.
-    published: HashMap<u16, (u8, u32)>,
-    generations: u32,
+    /// The endpoint that each port of TCP and UDP leads to, and which leading of the port this is.
+    published: HashMap<(u16, bool), (u8, u32)>,
+    /// How often the port of anything has come to lead elsewhere.
+    leadings: u32,
+    /// How often each endpoint was replaced.
+    owners: [u32; ENDPOINTS as usize + 1],
 }
 
-impl World {
-    fn new() -> Self {
-        let tables = NativeTables::new(super::state(10_000), SLOTS);
-        Self { tables, known: HashMap::new(), published: HashMap::new(), generations: 100 }
+impl<'a> World<'a> {
+    fn new((slots, quota): (u32, u32), seen: &'a Seen) -> Self {
+        let mut tables = tables(Settings { flow_quota: quota, ..Settings::DEFAULT }, slots);
+        let daemon = Daemon::new(&mut tables);
+        let (known, published) = (HashMap::new(), HashMap::new());
+        let owners = [0; ENDPOINTS as usize + 1];
+        Self { slots, quota, seen, tables, daemon, known, published, leadings: 0, owners }
     }
 
     fn now(&self) -> u64 {
         self.tables.now.get()
     }
 
-    fn generation_of(&self, endpoint: u8) -> u32 {
-        self.tables.state.endpoints[&u32::from(endpoint)].generation
+    fn is_living(&self, known: &Known) -> bool {
+        known.until >= self.now() && known.owner == self.owners[usize::from(known.endpoint)]
     }
 
-    /// The conversation, if it lives and both ends are who they were.
+    /// The conversation, if it lives and both ends are who they were. The clock never stands where that is in doubt.
     fn living(&self, conversation: Conversation) -> Option<Known> {
-        let known = self.known.get(&conversation)?;
-        (known.until >= self.now() && known.generation == self.generation_of(known.endpoint)).then_some(*known)
-    }
-
-    /// Whether the path may know the conversation longer than the model promises.
-    fn is_doubtful(&self, conversation: Conversation) -> bool {
-        self.known
-            .get(&conversation)
-            .is_some_and(|known| known.until < self.now() && known.until + 3 * SECOND >= self.now())
+        self.known.get(&conversation).filter(|known| self.is_living(known)).copied()
     }
 
     fn take(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -127,89 +120,121 @@ impl World {
             Step::Segment(conversation, client, flags) if conversation.tcp => self.segment(conversation, client, flags),
             Step::Segment(conversation, true, _) => self.begin(conversation),
             Step::Segment(conversation, false, _) => self.answer(conversation),
+            Step::Close(conversation) if conversation.tcp => {
+                self.begin(conversation)?;
+                let segments = [(false, 0), (true, 0), (true, FIN), (false, FIN)];
+                segments.into_iter().try_for_each(|(client, flags)| self.segment(conversation, client, flags))
+            }
             Step::Forged(conversation, guess) => self.forge(conversation, guess),
-            Step::Publish(port, endpoint) => {
-                self.publish(port, Some(endpoint));
-                Ok(())
-            }
-            Step::Unpublish(port) => {
-                self.publish(port, None);
-                Ok(())
-            }
-            Step::Replace(endpoint) => {
-                self.generations += 1;
-                let owner = self.tables.state.endpoints.get_mut(&u32::from(endpoint)).expect("two endpoints");
-                owner.generation = self.generations;
-                // What it had published goes with it.
-                let ports: Vec<_> =
-                    self.published.iter().filter(|(_, (owner, _))| *owner == endpoint).map(|(port, _)| *port).collect();
-                ports.into_iter().for_each(|port| self.publish(port, None));
-                Ok(())
-            }
-            Step::Wait(seconds) => {
-                self.tables.now.set(self.now() + seconds * SECOND);
+            other => {
+                self.change(other);
                 Ok(())
             }
         }
     }
 
-    fn publish(&mut self, port: u16, endpoint: Option<u8>) {
-        self.generations += 1;
-        let index = u32::from(port - FIRST_PORT) + 1;
-        let state = &mut self.tables.state;
-        let mut value = Publication { generation: self.generations, ..Publication::default() };
-        if let Some(endpoint) = endpoint {
-            let number = u32::from(endpoint);
-            value.endpoint = number;
-            value.endpoint_generation = state.endpoints[&number].generation;
-            value.host_port = port;
-            value.container_port = port + 100;
-            value.count = 1;
-            state.endpoints.get_mut(&number).expect("two endpoints").publications += 1;
-            self.published.insert(port, (endpoint, self.generations));
-        } else {
-            self.published.remove(&port);
-        }
-        state.publications.insert(index, value);
-        for protocol in [protocol::TCP, protocol::UDP] {
-            for address in [Address::ANY_V4, Address::NONE] {
-                let key = PublishedKey::new(address, port.to_be(), protocol);
-                if endpoint.is_some() {
-                    state.published.insert(key, index);
-                } else {
-                    state.published.remove(&key);
-                }
+    /// All that is no packet.
+    fn change(&mut self, step: Step) {
+        match step {
+            Step::Publish(port, tcp, endpoint, after) if self.daemon.is_running() => {
+                self.unpublish(port, tcp, after);
+                let spec = format!("{port}:{}/{}", port + 100, protocol(tcp)).parse().expect("a form");
+                self.daemon.request(&mut self.tables, after, |model| {
+                    // Indices go round: here it comes to the one before at once.
+                    model.counters.publication = 0;
+                    model.publish(&spec, &name(endpoint), None, &[])
+                });
+                self.leadings += 1;
+                self.published.insert((port, tcp), (endpoint, self.leadings));
             }
+            Step::Unpublish(port, tcp, after) if self.daemon.is_running() => self.unpublish(port, tcp, after),
+            Step::Replace(endpoint, after) => {
+                if self.daemon.is_running() {
+                    self.pass_on(endpoint);
+                }
+                self.daemon.replace(&mut self.tables, endpoint, after);
+            }
+            Step::Wait(seconds) => self.wait(seconds),
+            Step::Kill => self.daemon.kill(),
+            Step::Start => {
+                let ended: Vec<u8> = (1..=ENDPOINTS).filter(|endpoint| !self.daemon.has(*endpoint)).collect();
+                ended.into_iter().for_each(|endpoint| self.pass_on(endpoint));
+                self.daemon.kill();
+                self.daemon.start(&mut self.tables);
+                let outlived = self.known.values().filter(|known| self.is_living(known)).count();
+                add(&self.seen.outlived_a_daemon, outlived);
+            }
+            Step::Sweep => self.daemon.sweep(&self.tables),
+            _ => {}
         }
+    }
+
+    fn unpublish(&mut self, port: u16, tcp: bool, after: Option<usize>) {
+        if self.published.remove(&(port, tcp)).is_some() {
+            let spec = format!("{port}/{}", protocol(tcp)).parse().expect("a form");
+            self.daemon.request(&mut self.tables, after, |model| model.unpublish(&spec));
+        }
+    }
+
+    /// What the endpoint had published leads to the next one of its name.
+    fn pass_on(&mut self, endpoint: u8) {
+        self.owners[usize::from(endpoint)] += 1;
+        for (_, leading) in self.published.values_mut().filter(|(owner, _)| *owner == endpoint) {
+            self.leadings += 1;
+            *leading = self.leadings;
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        let mut now = self.now() + seconds * SECOND;
+        let in_doubt = |now| self.known.values().find(|known| known.until < now && now <= known.until + DOUBT);
+        while let Some(known) = in_doubt(now) {
+            now = known.until + DOUBT + 1;
+        }
+        self.tables.now.set(now);
+    }
+
+    /// A conversation goes on, or begins.
+    fn keep(&mut self, conversation: Conversation, known: Known) {
+        let until = self.now() + known.idle(conversation.tcp) - DOUBT;
+        self.known.insert(conversation, Known { until, ..known });
+    }
+
+    /// Others that live.
+    fn others(&self, conversation: Conversation) -> impl Iterator<Item = &Known> {
+        let others = self.known.iter().filter(move |(other, _)| **other != conversation).map(|(_, known)| known);
+        others.filter(|known| self.is_living(known))
     }
 
     /// A SYN or a datagram of the client.
     fn begin(&mut self, conversation: Conversation) -> Result<(), TestCaseError> {
         let living = self.living(conversation);
-        let doubtful = self.is_doubtful(conversation);
-        let met = self.published.get(&conversation.port).copied();
+        let met = self.published.get(&(conversation.port, conversation.tcp)).copied();
         let outcome = self.client_sends(conversation, SYN, 1_000, 0)?;
         if conversation.tcp
             && let Some(known) = living.filter(|known| !known.over())
         {
             // A SYN again is the server's to judge, while the port leads to it or the connection is open.
             if known.established || met.is_some_and(|(_, generation)| generation == known.publication) {
-                prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(10 + u32::from(known.endpoint))));
+                prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(self.daemon.port(known.endpoint))));
+                self.keep(conversation, known);
                 return Ok(());
             }
-        }
-        if doubtful {
-            return Ok(());
         }
         let Some((endpoint, publication)) = met else {
             prop_assert_eq!(outcome, Ok(Verdict::Pass), "{:?} is the host's", conversation);
             self.known.remove(&conversation);
             return Ok(());
         };
-        prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(10 + u32::from(endpoint))), "{:?}", conversation);
-        let mut known = Known {
+        let goes_on = !conversation.tcp && living.is_some_and(|known| known.publication == publication);
+        if !goes_on && !self.has_room(conversation, endpoint, outcome)? {
+            self.known.remove(&conversation);
+            return Ok(());
+        }
+        prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(self.daemon.port(endpoint))), "{:?}", conversation);
+        let known = Known {
             endpoint,
-            generation: self.generation_of(endpoint),
+            owner: self.owners[usize::from(endpoint)],
             publication,
             next: [1_001, 500_000],
             answered: false,
@@ -218,15 +243,42 @@ impl World {
             reset: false,
             until: 0,
         };
-        known.until = self.deadline(conversation, &known);
-        self.known.insert(conversation, known);
+        self.keep(conversation, known);
         Ok(())
+    }
+
+    /// Whether there was room for a new flow, and it was right to find it or not (N10).
+    fn has_room(&self, conversation: Conversation, endpoint: u8, outcome: Outcome) -> Result<bool, TestCaseError> {
+        let open = || self.others(conversation).filter(|known| !known.closed());
+        let charged = open().filter(|known| known.endpoint == endpoint).count();
+        let within_quota = charged < self.quota as usize;
+        let fits = open().count() < self.slots as usize;
+        match outcome {
+            Err(DropReason::EndpointQuota) => {
+                prop_assert!(!within_quota, "{:?} is refused as the {}th of its endpoint", conversation, charged + 1);
+                add(&self.seen.over_quota, 1);
+            }
+            Err(DropReason::FlowTableFull) => {
+                prop_assert!(!fits, "{:?} finds no room in {} flows", conversation, open().count());
+                add(&self.seen.table_full, 1);
+            }
+            _ => {
+                prop_assert!(
+                    within_quota && fits,
+                    "{:?} finds room in a full table, or beyond the quota",
+                    conversation
+                );
+                add(&self.seen.made_room, usize::from(self.others(conversation).count() >= self.slots as usize));
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The next segment of a connection, or the server's first.
     fn segment(&mut self, conversation: Conversation, client: bool, more: u8) -> Result<(), TestCaseError> {
         let Some(mut known) = self.living(conversation) else { return Ok(()) };
-        if known.over() || client && !known.answered {
+        if known.over() || client && !known.answered || !client && !self.daemon.has(known.endpoint) {
             return Ok(());
         }
         let from = usize::from(!client);
@@ -241,15 +293,14 @@ impl World {
             self.server_sends(conversation, &known, flags, known.next[1], known.next[0])?
         };
         let wanted =
-            if client { Verdict::ToEndpoint(10 + u32::from(known.endpoint)) } else { Verdict::ToUplink(UPLINK) };
+            if client { Verdict::ToEndpoint(self.daemon.port(known.endpoint)) } else { Verdict::ToUplink(UPLINK) };
         prop_assert_eq!(outcome, Ok(wanted), "{:?} {:?}", conversation, known);
         known.next[from] += u32::from(flags & (SYN | FIN) != 0);
         known.answered |= opens;
         known.established |= client && known.answered;
         known.finished[from] |= flags & FIN != 0;
         known.reset |= flags & RST != 0;
-        known.until = self.deadline(conversation, &known);
-        self.known.insert(conversation, known);
+        self.keep(conversation, known);
         Ok(())
     }
 
@@ -271,115 +322,60 @@ impl World {
 
     /// A datagram of the server to a client that it knows.
     fn answer(&mut self, conversation: Conversation) -> Result<(), TestCaseError> {
-        let Some(known) = self.living(conversation) else { return Ok(()) };
+        let Some(known) = self.living(conversation).filter(|known| self.daemon.has(known.endpoint)) else {
+            return Ok(());
+        };
         let outcome = self.server_sends(conversation, &known, 0, 0, 0)?;
         prop_assert_eq!(outcome, Ok(Verdict::ToUplink(UPLINK)), "{:?}", conversation);
+        self.keep(conversation, known);
         Ok(())
     }
 
-    /// Until when the conversation lives at least; deadlines are moved when they are a second off.
-    fn deadline(&self, conversation: Conversation, known: &Known) -> u64 {
-        let settings = Settings::DEFAULT;
-        let idle = match conversation.tcp {
-            false => settings.udp_timeout,
-            true if known.established && !known.finished.contains(&true) && !known.reset => {
-                settings.tcp_established_timeout
-            }
-            true => settings.tcp_transitory_timeout,
-        };
-        self.now() + idle - 2 * SECOND
-    }
-
-    fn client_sends(
-        &self,
-        conversation: Conversation,
-        flags: u8,
-        sequence: u32,
-        acknowledgement: u32,
-    ) -> Result<Outcome, TestCaseError> {
-        let Conversation { tcp, v6, client, port } = conversation;
-        let builder = ethernet(ROUTER_MAC, UPLINK_MAC, outside(v6, client), external(v6));
-        let source = 30_000 + u16::from(client);
-        let bytes = if tcp {
-            builder.tcp(TcpSegment { source, destination: port, sequence, acknowledgement, flags }, b"")
-        } else {
-            builder.udp(source, port, b"question")
-        };
-        let mut frame = self.frame(UPLINK, bytes);
-        let outcome = native::run(path::from_uplink, &mut frame, &self.tables);
-        if let Ok(Verdict::ToEndpoint(ifindex)) = outcome {
-            let view = View::of(&frame.bytes, None).expect("a packet");
-            let endpoint = (ifindex - 10) as u8;
-            prop_assert_eq!((view.source, view.destination), (Some(outside(v6, client)), Some(inside(v6, endpoint))));
-            prop_assert_eq!(ports(&view), (source, port + 100));
-            prop_assert!(checksums_are_right(&frame.bytes));
-        }
-        Ok(outcome)
-    }
-
-    fn server_sends(
-        &self,
-        conversation: Conversation,
-        known: &Known,
-        flags: u8,
-        sequence: u32,
-        acknowledgement: u32,
-    ) -> Result<Outcome, TestCaseError> {
-        let Conversation { tcp, v6, client, port } = conversation;
-        let builder = ethernet(mac(known.endpoint), GATEWAY_MAC, inside(v6, known.endpoint), outside(v6, client));
-        let (source, destination) = (port + 100, 30_000 + u16::from(client));
-        let bytes = if tcp {
-            builder.tcp(TcpSegment { source, destination, sequence, acknowledgement, flags }, b"")
-        } else {
-            builder.udp(source, destination, b"answer")
-        };
-        let mut frame = self.frame(10 + u32::from(known.endpoint), bytes);
-        let outcome = native::run(path::from_container, &mut frame, &self.tables);
-        if outcome.is_ok() {
-            let view = View::of(&frame.bytes, None).expect("a packet");
-            prop_assert_eq!((view.source, view.destination), (Some(external(v6)), Some(outside(v6, client))));
-            prop_assert_eq!(ports(&view), (port, destination), "it comes from the port that was asked");
-            prop_assert!(checksums_are_right(&frame.bytes));
-        }
-        Ok(outcome)
-    }
-
-    fn frame(&self, ifindex: u32, bytes: Vec<u8>) -> Frame {
-        let mut frame = Frame::new(ifindex, bytes);
-        frame.route = Route::new(UPLINK, 0);
-        frame.for_host = ifindex == UPLINK;
-        frame
-    }
-
-    /// What must hold of the tables after every step.
+    /// What must hold after every step. Who lives has its flow to its server, whatever became of others and of the daemon.
     fn check(&self) -> Result<(), TestCaseError> {
-        let live = self.tables.flows().filter(|flow| flow.claim == claim::LIVE).count();
-        prop_assert_eq!(self.tables.keys.borrow().len(), 2 * live, "a key without its flow, or the reverse");
-        prop_assert!(self.tables.flows().all(|flow| flow.claim != claim::BUSY), "a slot is left busy");
+        rules::check(&self.tables, self.quota)?;
+        for (conversation, known) in self.known.iter().filter(|(_, known)| self.is_living(known) && !known.over()) {
+            let index = self.tables.flow_index(&conversation.key());
+            let flow = index.and_then(|index| self.tables.flow(index.slot)).map(|slot| *slot.get());
+            let flow = flow.filter(|flow| flow.claim == claim::LIVE && flow.original == conversation.key());
+            let server = (inside(conversation.v6, known.endpoint).into(), conversation.port + 100);
+            let answers = flow.map(|flow| (flow.reply.source, u16::from_be(flow.reply.source_port)));
+            prop_assert_eq!(answers, Some(server), "{:?} has lost its flow", conversation);
+        }
         Ok(())
     }
 }
 
-/// Source and destination port.
-fn ports(view: &View) -> (u16, u16) {
-    match view.transport {
-        Transport::Tcp { source, destination, .. } | Transport::Udp { source, destination, .. } => {
-            (source, destination)
-        }
-        other => panic!("{other:?} has no ports"),
-    }
+const fn protocol(tcp: bool) -> &'static str {
+    if tcp { "tcp" } else { "udp" }
 }
 
-proptest! {
-    // Not persisted: mutation runs fail on purpose. A failure prints its steps, which become a test of their own.
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+fn add(counter: &Cell<u32>, number: usize) {
+    counter.set(counter.get() + number as u32);
+}
 
-    #[test]
-    fn published_ports_agree_with_the_model(steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new();
+fn agrees(limits: (u32, u32)) -> Seen {
+    let seen = Seen::default();
+    sequences(step(), |steps| {
+        let mut world = World::new(limits, &seen);
         for step in &steps {
             world.take(*step)?;
             world.check()?;
         }
-    }
+        Ok(())
+    });
+    assert!(seen.outlived_a_daemon.get() > 1_000, "{seen:?}");
+    seen
+}
+
+#[test]
+fn published_ports_agree_with_the_model() {
+    agrees(PLENTY);
+}
+
+#[test]
+fn published_ports_agree_with_the_model_when_all_is_used_up() {
+    let seen = agrees(SCARCE);
+    let often = [&seen.over_quota, &seen.table_full, &seen.made_room];
+    assert!(often.iter().all(|times| times.get() > 50), "{seen:?}");
 }
