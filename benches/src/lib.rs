@@ -8,6 +8,7 @@
 //! - [`flows`]: forgetting all flows between two measurements.
 //! - [`new_flows`]: how long it takes to begin a flow when nearly everything is in use.
 //! - [`quartiles`], [`shuffle`]: what measured numbers come to, and the order to measure in.
+//! - [`interruption`]: being asked to stop.
 //! - [`judge`]: what measured numbers should come to.
 //! - [`table`], [`report`], [`progress`]: tables of text, the report of the comparison, and how far it is.
 
@@ -16,6 +17,7 @@ pub mod control;
 pub mod demo;
 pub mod docker;
 pub mod flows;
+pub mod interruption;
 pub mod judge;
 pub mod new_flows;
 pub mod progress;

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use benches::{
     compare::{Results, Stand, matrix::Plan, targets},
     control,
+    interruption::Interruption,
     judge::{self, Judgement},
     progress::Progress,
     report::{self, Session},
@@ -67,11 +68,17 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     let plan = plan(arguments);
     let mut session = Session::begin(arguments.quick, plan.run);
     let mut progress = Progress::new();
-    let mut stand = Stand::build(&plan.runs, &arguments.datapath, |site| progress.say(&format!("building {site}")))?;
-    let results = rounds(&mut stand, &plan, arguments.trace, &mut progress)?;
-    session.drops = stand.drops()?;
+    let interruption = Interruption::listen()?;
+    let mut stand = Stand::build(&plan.runs, &arguments.datapath, &interruption, |site| {
+        progress.say(&format!("building {site}"));
+    })?;
+    let results = rounds(&mut stand, &plan, arguments.trace, &mut progress, &interruption)?;
+    let interrupted = interruption.came();
+    if !interrupted {
+        session.drops = stand.drops()?;
+    }
     let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
-    if arguments.only.is_empty() {
+    if arguments.only.is_empty() && !interrupted {
         progress.say("asking the daemons");
         judgements.extend(control::measure(&stand)?);
     }
@@ -85,6 +92,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     }
     report::write(&arguments.html, &report.html())?;
     println!("The report is {}.", arguments.html.display());
+    ensure!(!interrupted, "interrupted: the figures above are of the rounds before");
     Ok(arguments.no_judge || judge::missed(&judgements) == 0)
 }
 
@@ -99,7 +107,13 @@ fn plan(arguments: &Arguments) -> Plan {
 }
 
 /// Takes all rounds, and then those that only some runs have.
-fn rounds(stand: &mut Stand, plan: &Plan, trace: bool, progress: &mut Progress) -> Result<Results> {
+fn rounds(
+    stand: &mut Stand,
+    plan: &Plan,
+    trace: bool,
+    progress: &mut Progress,
+    interruption: &Interruption,
+) -> Result<Results> {
     let mut results = Results::default();
     progress.begin(plan.total());
     for number in 0..plan.rounds.max(plan.flatness_rounds) {
@@ -111,6 +125,9 @@ fn rounds(stand: &mut Stand, plan: &Plan, trace: bool, progress: &mut Progress) 
             }
         });
         results.add(round.with_context(|| format!("in round {}", number + 1))?);
+        if interruption.came() {
+            break;
+        }
     }
     Ok(results)
 }

@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use benches::{
     compare::{Load, Results, Run, Stand, Subject},
     demo::Scene,
+    interruption::Interruption,
     table::Table,
 };
 use clap::Parser;
@@ -79,7 +80,7 @@ fn show_speed(daemon: &Path) -> Result<()> {
         .flat_map(|&(_, ours, theirs)| [ours, theirs])
         .flat_map(|subject| loads.map(|load| run(subject, load)))
         .collect();
-    let mut stand = Stand::build(&runs, daemon, |_| {})?;
+    let mut stand = Stand::build(&runs, daemon, &Interruption::default(), |_| {})?;
     let mut results = Results::default();
     for _ in 0..ROUNDS {
         results.add(stand.round(&runs, RUN, |_, _| {})?);

@@ -21,30 +21,37 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 pub use load::{Load, Measure, Reading};
 pub use place::Place;
 pub use results::{Results, Run, family_name};
 pub use subject::{Site, Subject, grouped};
 
-use crate::shuffle::Random;
+use crate::{interruption::Interruption, shuffle::Random};
 
 /// Everything that stands.
 pub struct Stand {
     places: BTreeMap<Site, Place>,
     random: Random,
+    interruption: Interruption,
 }
 
 impl Stand {
     /// Builds what these runs need; `progress` hears of each site before it is built.
-    pub fn build(runs: &BTreeSet<Run>, daemon: &FilePath, mut progress: impl FnMut(Site)) -> Result<Self> {
+    pub fn build(
+        runs: &BTreeSet<Run>,
+        daemon: &FilePath,
+        interruption: &Interruption,
+        mut progress: impl FnMut(Site),
+    ) -> Result<Self> {
         let sites: BTreeSet<Site> = runs.iter().map(|run| run.subject.site()).collect();
         let mut places = BTreeMap::new();
         for site in sites {
+            ensure!(!interruption.came(), "interrupted before anything was measured");
             progress(site);
             places.insert(site, Place::build(site, daemon).with_context(|| format!("building {site}"))?);
         }
-        Ok(Self { places, random: Random::seeded() })
+        Ok(Self { places, random: Random::seeded(), interruption: interruption.clone() })
     }
 
     /// What stands at a site.
@@ -53,7 +60,8 @@ impl Stand {
         self.places.get(&site)
     }
 
-    /// Makes each run once, in shuffled order; `progress` hears of each one that is done.
+    /// Makes each run once, in shuffled order; `progress` hears of each one that is done. Where that is interrupted, the round
+    /// has those that were made before.
     pub fn round(
         &mut self,
         runs: &BTreeSet<Run>,
@@ -64,7 +72,12 @@ impl Stand {
         self.random.shuffle(&mut order);
         let mut round = Vec::with_capacity(order.len());
         for run in order {
-            let reading = self.take(run, duration).with_context(|| run.to_string())?;
+            let reading = self.take(run, duration).with_context(|| run.to_string());
+            // Ctrl-C reaches the daemons too, so that a run may fail of it.
+            if self.interruption.came() {
+                break;
+            }
+            let reading = reading?;
             progress(run, &reading);
             round.push((run, reading));
         }
