@@ -70,6 +70,8 @@ impl Own {
         }
         let published =
             FIRST_PUBLISHED + u16::try_from(ports.min(ROOM) - 1).context("one address has no more ports")?;
+        // The server's own connections (out) would take it now and then, and keep it in TIME_WAIT.
+        server.namespace.sysctl("ipv4/ip_local_reserved_ports", &(published - LOWER).to_string())?;
         Ok(Self { client, server, _others: Vec::new(), world, published })
     }
 
