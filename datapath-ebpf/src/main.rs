@@ -11,6 +11,8 @@ mod finish;
 mod log;
 mod maps;
 mod packet;
+mod repeat;
+mod stages;
 
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
 use datapath_common::{
@@ -72,10 +74,10 @@ fn run(
     path: impl FnOnce(&mut Skb, &Maps, &mut Scratch) -> Outcome,
 ) -> i32 {
     // An array of one entry has the entry 0.
-    let Some(scratch) = Maps::scratch(program) else {
+    let Some(scratch) = Maps::blank_scratch(program) else {
         return TC_ACT_SHOT;
     };
-    let mut packet = Skb::new(context.skb.skb);
+    let mut packet = Skb::new(context.skb.skb, program);
     let outcome = path(&mut packet, &Maps, scratch);
     finish(&mut packet, outcome, &scratch.parsed, program, hook)
 }

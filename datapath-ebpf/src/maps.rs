@@ -3,7 +3,7 @@
 //! All maps are pinned by name, so programs of a later version find what is there. Sizes that are configured are
 //! changed by the daemon before the maps are created.
 
-use core::{ffi::c_void, ptr};
+use core::ptr;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
@@ -18,7 +18,7 @@ use datapath_common::{
         STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
     },
     logic::parse::Parsed,
-    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, Scratch, StationsSlot, Step, Tables, UsageSlot},
+    path::{FlowSlot, FragmentSetSlot, Inserted, Scratch, StationsSlot, Step, Tables, UsageSlot},
 };
 
 use crate::log;
@@ -97,11 +97,17 @@ static SETTINGS: Settings = Settings::DEFAULT;
 pub struct Maps;
 
 impl Maps {
-    /// This CPU's place for the program, with nothing known of a packet.
+    /// This CPU's place for the program.
     #[inline(always)]
-    pub fn scratch<'a>(program: Program) -> Option<&'a mut Scratch> {
+    pub fn scratch<'a>(program: u32) -> Option<&'a mut Scratch> {
         // SAFETY: the value is this CPU's and this program's, and tc programs do not interrupt each other.
-        let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(program as u32)? };
+        SCRATCH.get_ptr_mut(program).map(|scratch| unsafe { &mut *scratch })
+    }
+
+    /// The same, with nothing known of a packet.
+    #[inline(always)]
+    pub fn blank_scratch<'a>(program: Program) -> Option<&'a mut Scratch> {
+        let scratch = Self::scratch(program as u32)?;
         const { assert!(size_of::<Parsed>() == 56) };
         let words: *mut u64 = (&raw mut scratch.parsed).cast();
         // SAFETY: seven words inside `parsed`, for which all zeroes is `Parsed::EMPTY`. Volatile, as the compiler would
@@ -338,12 +344,6 @@ impl Tables for Maps {
     #[inline(always)]
     fn next_swept(&self) -> u32 {
         self.moved_on(1)
-    }
-
-    #[inline(always)]
-    fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>) {
-        // SAFETY: the callback has the signature that bpf_loop calls, and the state lives as long as the loop.
-        unsafe { helpers::bpf_loop(times, body as *mut c_void, ptr::from_mut(state).cast(), 0) };
     }
 
     #[inline(always)]

@@ -5,6 +5,8 @@
 mod clamped;
 mod look_up;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
@@ -14,16 +16,16 @@ use aya_ebpf::{
 };
 use clamped::clamped;
 use datapath_common::{
-    abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, Mutant, Settings},
+    abi::{Address, DropReason, FRAGMENT_ROOM, FlowEnd, FlowKey, Mutant, Program, Settings},
     logic::{
         headers::{ETHERNET, Headers, ROOM},
         message::{HEADER, Message, QUOTED_V6},
         parse::Parsed,
     },
-    path::{Checksum, Packet, Route, Tables},
+    path::{Checksum, Packed, Packet, Route, Scratch, Tables},
 };
 
-use crate::maps::Maps;
+use crate::{maps::Maps, stages};
 
 /// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leave `skb->csum` alone, as the change of an IPv6 address and that of the
 /// checksum that covers it cancel out (Linux 6.16, commit ead7f9b8de65).
@@ -40,15 +42,17 @@ const PACKET_LOOPBACK: u32 = 5;
 
 /// The socket buffer at a tc hook.
 pub struct Skb {
-    skb: *mut __sk_buff,
+    pub skb: *mut __sk_buff,
+    /// The program whose packet it is. A word, for the verifier forgets what is in the halves of one.
+    pub program: u64,
     /// How many bytes of Ethernet header the packet lacks: 14 on devices without.
-    missing: u32,
+    pub missing: u32,
 }
 
 impl Skb {
     #[inline(always)]
-    pub const fn new(skb: *mut __sk_buff) -> Self {
-        Self { skb, missing: 0 }
+    pub const fn new(skb: *mut __sk_buff, program: Program) -> Self {
+        Self { skb, program: program as u64, missing: 0 }
     }
 
     #[inline(always)]
@@ -143,7 +147,8 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        let mut bytes = [0; N];
+        // Nothing to be zeroed: that would be a memset that goes byte by byte.
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: `N` bytes fit; the helper checks the packet's side.
         let failed = unsafe {
             helpers::bpf_skb_load_bytes(
@@ -153,7 +158,8 @@ impl Packet for Skb {
                 N as u32,
             )
         };
-        (failed == 0).then_some(bytes)
+        // SAFETY: the helper writes all of them, or zeroes where it fails.
+        (failed == 0).then_some(unsafe { bytes.assume_init() })
     }
 
     #[inline(always)]
@@ -365,5 +371,17 @@ impl Packet for Skb {
     #[inline(always)]
     fn host_socket(&self, key: &FlowKey) -> bool {
         self.look_up_socket(key)
+    }
+
+    #[inline(always)]
+    fn follow<T: Tables>(&mut self, _: &T, _: &mut Scratch, sender: FlowEnd) -> Packed {
+        let Self { skb, program, missing } = *self;
+        Packed::from_word(stages::follow(skb, program, missing, sender.endpoint, sender.generation))
+    }
+
+    #[inline(always)]
+    fn answer<T: Tables>(&mut self, _: &T, _: &mut Scratch, told: u32, too_big: bool) -> Packed {
+        let Self { skb, program, missing } = *self;
+        Packed::from_word(stages::answer(skb, program, missing, told, too_big as u32))
     }
 }

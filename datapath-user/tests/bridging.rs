@@ -9,10 +9,8 @@ use lab::capture::{Captured, send_frames};
 use lab::client::Client;
 use lab::frame::{Arp, Ethernet, NeighbourMessage, Transport, ethertype};
 use lab::ping::ping;
-use lab::{Capture, Container, Family, Lan, Mac, Protocol};
+use lab::{Capture, Container, Family, Lan, Mac, PATIENCE, Protocol};
 use support::{Scene, address, assert_no_leak, at, endpoint, fail_all, gateway, of, reach, reach_all, serve};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn mac_of(container: &Container) -> Mac {
     container.namespace.mac("eth0").expect("a MAC")
@@ -42,11 +40,11 @@ fn b1_unicast_is_switched_by_ebpf() {
     let inside = Capture::start(&b.namespace, "eth0").expect("captures");
     reach_all(&a.namespace, endpoint(1, 11), 80, "b", endpoint(1, 10));
     for target in endpoint(1, 11) {
-        assert_eq!(ping(&a.namespace, target, 1, SECOND).expect("answers"), target);
+        assert_eq!(ping(&a.namespace, target, 1, PATIENCE).expect("answers"), target);
     }
     let experiment = Ethernet::new(mac_of(&a), mac_of(&b)).payload(ethertype::EXPERIMENT, &[7; 46]);
     send_frames(&a.namespace, "eth0", &[experiment]).expect("sends");
-    let arrived = inside.wait_for(SECOND, |frame| frame.view.ethertype == ethertype::EXPERIMENT);
+    let arrived = inside.wait_for(PATIENCE, |frame| frame.view.ethertype == ethertype::EXPERIMENT);
     arrived.expect("other ethertypes are switched too");
 
     let frames = inside.stop();
@@ -73,10 +71,10 @@ fn b1_the_host_is_a_port_of_the_switch() {
     reach_all(&a.namespace, gateway(1), 8000, "host", endpoint(1, 10));
     reach_all(&scene.namespace, endpoint(1, 10), 80, "a", gateway(1));
     for target in gateway(1) {
-        assert_eq!(ping(&a.namespace, target, 1, SECOND).expect("answers"), target);
+        assert_eq!(ping(&a.namespace, target, 1, PATIENCE).expect("answers"), target);
     }
     for target in endpoint(1, 10) {
-        assert_eq!(ping(&scene.namespace, target, 1, SECOND).expect("answers"), target);
+        assert_eq!(ping(&scene.namespace, target, 1, PATIENCE).expect("answers"), target);
     }
 }
 
@@ -149,7 +147,7 @@ fn b2_the_host_hears_broadcasts_and_is_heard() {
     scene.network(1, "");
     let (a, b) = (scene.join("a", 1, 10), scene.join("b", 1, 11));
     let listener = scene.namespace.enter(|| UdpSocket::bind("0.0.0.0:9998")).expect("binds");
-    listener.set_read_timeout(Some(SECOND)).expect("a timeout");
+    listener.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let sender = a.namespace.enter(|| UdpSocket::bind("0.0.0.0:9997")).expect("binds");
     sender.set_broadcast(true).expect("broadcasts");
     sender.send_to(b"anybody?", "10.20.1.255:9998").expect("sends");
@@ -160,7 +158,7 @@ fn b2_the_host_hears_broadcasts_and_is_heard() {
     let on_b = Capture::start(&b.namespace, "eth0").expect("captures");
     listener.set_broadcast(true).expect("broadcasts");
     listener.send_to(b"all of you", "10.20.1.255:9999").expect("sends");
-    let heard = on_b.wait_for(SECOND, |frame| frame.view.payload == b"all of you");
+    let heard = on_b.wait_for(PATIENCE, |frame| frame.view.payload == b"all of you");
     assert_eq!(heard.expect("the host is heard").view.source, Some(gateway(1)[0]));
 }
 
@@ -190,7 +188,7 @@ fn b3_neighbours_are_answered_and_not_flooded() {
         ("b", b6, mac_of(&b)),
         ("gateway", gateway6, gateway_mac),
     ] {
-        let answer = on_a.wait_for(SECOND, |frame| {
+        let answer = on_a.wait_for(PATIENCE, |frame| {
             !frame.outgoing && frame.view.is_neighbour_discovery() && frame.view.source == Some(address)
         });
         let answer = answer.unwrap_or_else(|| panic!("{who} at {address} is not answered for"));
@@ -240,7 +238,7 @@ fn b3_duplicate_address_detection_is_left_alone_and_strangers_are_not_answered()
     let control = Arp::request((mac, v4(own4)), v4(gateway(1)[0])).frame(mac, Mac::BROADCAST);
     send_frames(&a.namespace, "eth0", &[control]).expect("sends");
     let answered = |frame: &Captured| !frame.outgoing && frame.view.is_neighbour_discovery();
-    on_a.wait_for(SECOND, answered).expect("the gateway is answered for");
+    on_a.wait_for(PATIENCE, answered).expect("the gateway is answered for");
     let answers: Vec<_> = on_a.stop().into_iter().filter(answered).collect();
     assert_eq!(answers.len(), 1, "only the gateway is answered for: {answers:?}");
 }
@@ -273,7 +271,7 @@ fn unknown_unicast_is_dropped_and_counted() {
     }
     let right = Ethernet::new(mac, mac_of(&b)).ip(source, target).udp(1, 2, b"found");
     send_frames(&a.namespace, "eth0", &[right]).expect("sends");
-    on_b.wait_for(SECOND, |frame| frame.view.payload == b"found").expect("the right one arrives");
+    on_b.wait_for(PATIENCE, |frame| frame.view.payload == b"found").expect("the right one arrives");
     let frames = on_b.stop();
     assert!(frames.iter().all(|frame| frame.view.payload != b"lost"), "{frames:?}");
 }
@@ -284,7 +282,7 @@ fn b5_flows_of_a_removed_endpoint_never_reach_its_successor() {
     let scene = Scene::start();
     scene.network(1, "");
     let far = scene.lan().internet.enter(|| UdpSocket::bind("0.0.0.0:7001")).expect("binds");
-    far.set_read_timeout(Some(SECOND)).expect("a timeout");
+    far.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut buffer = [0; 64];
     let old = scene.join("old", 1, 10);
     let socket = Client::new(&old.namespace).from(at(address("0.0.0.0"), 7000));

@@ -2,15 +2,11 @@
 
 mod support;
 
-use std::time::Duration;
-
 use lab::capture::send_frames;
 use lab::client::{Client, ask};
 use lab::frame::{Ethernet, Transport};
-use lab::{Capture, Container, Family, Lan, Offload};
+use lab::{Capture, Container, Family, Lan, Offload, PATIENCE};
 use support::{Scene, at, endpoint, gateway, of, serve};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Moves data on every kind of path and checks every byte.
 fn transfer_everywhere(scene: &Scene, a: &Container, b: &Container, length: usize) {
@@ -87,7 +83,7 @@ fn n7_a_zero_udp_checksum_stays_zero() {
             .ip(of(family, endpoint(1, 10)), family.of(Lan::MACHINE))
             .udp_without_checksum(6000, 9999, b"no checksum, outwards");
         send_frames(&a.namespace, "eth0", &[out]).expect("sends");
-        let seen = uplink.wait_for(SECOND, |frame| frame.view.payload == b"no checksum, outwards").expect("gets out");
+        let seen = uplink.wait_for(PATIENCE, |frame| frame.view.payload == b"no checksum, outwards").expect("gets out");
         assert_eq!(seen.view.source, Some(family.of(Lan::HOST)));
         assert!(matches!(seen.view.transport, Transport::Udp { checksum: 0, .. }), "{seen:?}");
 
@@ -96,7 +92,7 @@ fn n7_a_zero_udp_checksum_stays_zero() {
             .ip(family.of(Lan::MACHINE), family.of(Lan::HOST))
             .udp_without_checksum(6001, 8080, b"no checksum, inwards");
         send_frames(machine, Lan::TO_HOST, &[inwards]).expect("sends");
-        let seen = on_a.wait_for(SECOND, |frame| frame.view.payload == b"no checksum, inwards").expect("gets in");
+        let seen = on_a.wait_for(PATIENCE, |frame| frame.view.payload == b"no checksum, inwards").expect("gets in");
         assert_eq!(seen.view.destination, Some(of(family, endpoint(1, 10))));
         assert!(matches!(seen.view.transport, Transport::Udp { checksum: 0, destination: 80, .. }), "{seen:?}");
     }

@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 use lab::capture::send_frames;
 use lab::client::Client;
 use lab::frame::{Ethernet, TcpSegment, Transport, tcp_flags};
-use lab::{Capture, Family, Lan};
+use lab::{Capture, Family, Lan, PATIENCE};
 use support::{Scene, address, at, bound, serve};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn n3_half_closed_connections_go_on_in_the_other_direction() {
@@ -75,7 +73,7 @@ fn n3_states_and_deadlines_of_tcp() {
     let (half_open, established) = (state_of("10.99.0.77"), state_of("10.99.0.10"));
     assert_ne!(half_open, established, "half-open and established are told apart: {listed}");
     connection.finish().expect("closes");
-    let end = Instant::now() + SECOND;
+    let end = Instant::now() + PATIENCE;
     while state_of("10.99.0.10") == established && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -99,7 +97,7 @@ fn n3_simultaneous_open_passes() {
         let attempt = scope.spawn(move || connecting.stream(target));
         let is_syn = |flags: u8| flags & tcp_flags::SYN != 0 && flags & tcp_flags::ACK == 0;
         let syn =
-            on_far.wait_for(SECOND, |f| matches!(f.view.transport, Transport::Tcp { flags, .. } if is_syn(flags)));
+            on_far.wait_for(PATIENCE, |f| matches!(f.view.transport, Transport::Tcp { flags, .. } if is_syn(flags)));
         let syn = syn.expect("the SYN gets out");
         let sequence = u32::from_be_bytes(syn.bytes[38..42].try_into().expect("four bytes"));
         let Transport::Tcp { source, .. } = syn.view.transport else { panic!("{syn:?}") };
@@ -109,7 +107,7 @@ fn n3_simultaneous_open_passes() {
                 .tcp(TcpSegment { source: 80, destination: source, sequence, acknowledgement, flags }, b"")
         };
         send_frames(far, "eth0", &[answer(tcp_flags::SYN, 0, 1000)]).expect("sends");
-        let inside = on_a.wait_for(SECOND, |f| {
+        let inside = on_a.wait_for(PATIENCE, |f| {
             !f.outgoing && matches!(f.view.transport, Transport::Tcp { flags, .. } if is_syn(flags))
         });
         inside.expect("the crossing SYN gets in");

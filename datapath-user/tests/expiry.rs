@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lab::client::Client;
 use lab::frame::{Transport, tcp_flags};
-use lab::{Capture, Family, Lan};
+use lab::{Capture, Family, Lan, PATIENCE};
 use support::wire::{End, Segment, Sent, Wire};
 use support::{at, configured, serve};
 
@@ -50,7 +50,7 @@ impl<'a> Crafted<'a> {
     fn assert_over(&mut self, flags: u8) {
         // The host takes it for its own, and says that there is no such connection.
         let late_in = self.send(End::Outside, flags);
-        let refused = self.wire.at_outside.wait_for(SECOND, |frame| {
+        let refused = self.wire.at_outside.wait_for(PATIENCE, |frame| {
             let Transport::Tcp { destination: 80, source, flags } = frame.view.transport else { return false };
             !frame.outgoing && source == self.port && flags & tcp_flags::RST != 0
         });

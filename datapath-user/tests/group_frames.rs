@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use lab::capture::{Captured, send_frames};
 use lab::frame::{Ethernet, TcpSegment, tcp_flags};
-use lab::{Capture, Family, Lan, Mac};
+use lab::{Capture, Family, Lan, Mac, PATIENCE};
 use support::{Scene, address, assert_no_leak, endpoint, gateway, of, serve};
 
-const SECOND: Duration = Duration::from_secs(1);
 const TRICK: &[u8] = b"unicast for a group";
 
 /// Everybody, and groups that somebody or nobody is in.
@@ -82,7 +81,7 @@ fn i1_i2_unicast_in_group_frames_gets_nowhere() {
     // What is really for all passes, to the host only: ICC is off. So the captures work.
     let honest = Ethernet::new(mac, Mac::BROADCAST).ip(endpoint(1, 10)[0], address("10.20.1.255")).udp(1, 2, b"honest");
     send_frames(&a.namespace, "eth0", &[honest]).expect("sends");
-    at_gateway.wait_for(SECOND, |frame| frame.view.payload == b"honest").expect("a broadcast reaches the host");
+    at_gateway.wait_for(PATIENCE, |frame| frame.view.payload == b"honest").expect("a broadcast reaches the host");
     for capture in [at_gateway, at_other_gateway, at_b, at_other] {
         let got: Vec<_> = capture.stop().into_iter().filter(is_trick).collect();
         assert!(got.is_empty(), "{got:?}");
@@ -108,7 +107,7 @@ fn i1_an_unused_address_in_a_group_frame_is_no_way_to_siblings() {
             send_frames(&a.namespace, "eth0", &frames).expect("sends");
         }
     }
-    at_gateway.wait_for(SECOND, is_trick).expect("it reaches the host, as any broadcast does");
+    at_gateway.wait_for(PATIENCE, is_trick).expect("it reaches the host, as any broadcast does");
     // The host has it as a frame for a group, and so it neither forwards nor answers it.
     let sent: Vec<_> = at_gateway.stop().into_iter().filter(|frame| frame.outgoing && is_trick(frame)).collect();
     assert!(sent.is_empty(), "{sent:?}");

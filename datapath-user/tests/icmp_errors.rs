@@ -10,7 +10,7 @@ use lab::capture::send_frames;
 use lab::client::{Client, ask};
 use lab::frame::Ethernet;
 use lab::icmp_error::{IcmpError, Inquirer};
-use lab::{Capture, Family, Host, Lan, Namespace};
+use lab::{Capture, Family, Host, Lan, Namespace, PATIENCE};
 use support::{REFUSAL, Scene, address, assert_no_leak, at, bound, endpoint, gateway, of, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ fn refused(from: &Namespace, target: SocketAddr, sender: IpAddr) {
     // What a curious one sees: who refused, and what.
     let inquirer = Inquirer::new(&Client::new(from), target).expect("a socket");
     inquirer.send(target, 64, b"anybody?").expect("sends");
-    let error = inquirer.error(SECOND).expect("an error queue");
+    let error = inquirer.error(PATIENCE).expect("an error queue");
     assert_eq!(error, Some(wanted(PORT_UNREACHABLE, sender, target)), "{target} from {from:?}");
 }
 
@@ -98,7 +98,7 @@ fn n5_a_container_refuses_whom_it_answers_no_more() {
         let (_, external) = far_end.socket().recv_from(&mut [0; 16]).expect("arrives");
         drop(client);
         far_end.send(external, 64, b"back").expect("sends");
-        let error = far_end.error(SECOND).expect("an error queue");
+        let error = far_end.error(PATIENCE).expect("an error queue");
         assert_eq!(error, Some(wanted(PORT_UNREACHABLE, family.of(Lan::HOST), external)));
         // A client of a published port that has gone: the server learns it, be the client outside or on the host.
         for (from, host, seen) in [
@@ -113,7 +113,7 @@ fn n5_a_container_refuses_whom_it_answers_no_more() {
             assert_eq!(peer.ip(), seen);
             drop(client);
             server.send(peer, 64, b"back").expect("sends");
-            let error = server.error(SECOND).expect("an error queue");
+            let error = server.error(PATIENCE).expect("an error queue");
             assert_eq!(error, Some(wanted(PORT_UNREACHABLE, seen, peer)), "{asked}");
         }
     }
@@ -130,7 +130,7 @@ fn n5_routers_outside_are_heard_and_the_flow_goes_on() {
         let inquirer = Inquirer::new(&bound(&a.namespace, target.ip(), 6002), target).expect("a socket");
         // The host is the first hop, the LAN machine the second, the server the third.
         inquirer.send(target, 2, b"two hops").expect("sends");
-        let error = inquirer.error(SECOND).expect("an error queue");
+        let error = inquirer.error(PATIENCE).expect("an error queue");
         assert_eq!(error, Some(wanted(TIME_EXCEEDED, family.of(Lan::MACHINE), target)));
         inquirer.send(target, 3, b"three hops").expect("sends");
         let mut buffer = [0; 256];
@@ -223,7 +223,7 @@ fn n5_forged_errors_reach_no_container() {
         }
         // A right one is told, and the flow goes on all the same.
         error(router, host, (external, target));
-        let told = inquirer.error(SECOND).expect("an error queue");
+        let told = inquirer.error(PATIENCE).expect("an error queue");
         assert_eq!(told, Some(wanted(PORT_UNREACHABLE, router, target)));
         assert_eq!(ask(inquirer.socket(), target, b"again").expect("answers").seen, external);
     }

@@ -9,13 +9,11 @@ use lab::capture::send_frames;
 use lab::client::Client;
 use lab::frame::{Ethernet, ethertype};
 use lab::ping::ping;
-use lab::{Capture, Container, Family, Lan, Mac, Namespace, Protocol};
+use lab::{Capture, Container, Family, Lan, Mac, Namespace, PATIENCE, Protocol};
 use support::{
     REFUSAL, Scene, address, assert_no_leak, at, endpoint, fail, fail_all, gateway, is_inside, of, reach, reach_all,
     serve,
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn mac_of(container: &Container) -> Mac {
     container.namespace.mac("eth0").expect("a MAC")
@@ -244,7 +242,7 @@ fn i5_an_endpoint_is_closed_from_its_first_packet() {
     let frame =
         Ethernet::new(mac_of(&open), mac_of(&peer)).ip(endpoint(2, 10)[0], endpoint(2, 11)[0]).udp(1, 2, b"early bird");
     send_frames(&open.namespace, "eth0", &[frame]).expect("sends");
-    on_peer.wait_for(SECOND, |frame| frame.view.payload == b"early bird").expect("arrives");
+    on_peer.wait_for(PATIENCE, |frame| frame.view.payload == b"early bird").expect("arrives");
 }
 
 #[test]
@@ -262,7 +260,7 @@ fn i5_what_no_program_judged_is_not_delivered() {
         std::thread::sleep(Duration::from_millis(20));
     });
     send_frames(&a.namespace, "eth0", &[frame(b"by the front door")]).expect("sends");
-    on_b.wait_for(SECOND, |frame| frame.view.payload == b"by the front door").expect("arrives");
+    on_b.wait_for(PATIENCE, |frame| frame.view.payload == b"by the front door").expect("arrives");
     assert!(on_b.stop().iter().all(|frame| frame.view.payload != b"by the side door"));
 }
 

@@ -9,13 +9,11 @@ use std::time::Duration;
 use lab::capture::send_frames;
 use lab::client::{Client, ask};
 use lab::frame::{Ethernet, Transport};
-use lab::{Capture, Family, Lan, Namespace, Protocol};
+use lab::{Capture, Family, Lan, Namespace, PATIENCE, Protocol};
 use support::{Scene, assert_no_leak, at, bound, endpoint, of, reach_by, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
-/// Long enough for a SYN to be sent again (after 1 and after 3 seconds).
-const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A client of TCP that is refused nothing but is not answered either: what comes for this port is dropped.
 fn silence(namespace: &Namespace, port: u16) {
@@ -122,7 +120,7 @@ fn n1_both_ends_open_one_flow_at_once() {
             // Whatever was first: each answers the one it has heard, and is understood.
             for (socket, other, to) in [(&inside, &outside, heard[0]), (&outside, &inside, heard[1])] {
                 socket.send_to(b"and you", to).expect("sends");
-                other.set_read_timeout(Some(SECOND)).expect("set");
+                other.set_read_timeout(Some(PATIENCE)).expect("set");
                 let mut buffer = [0; 64];
                 let said = std::iter::repeat_with(|| other.recv_from(&mut buffer).map(|(length, _)| length))
                     .find(|length| length.as_ref().map_or(true, |length| *length == b"and you".len()));
@@ -233,11 +231,11 @@ fn n5_errors_about_queries_reach_who_sent_them() {
             // One that fits is answered; one that does not is not, but told of.
             send_frames(&container.namespace, "eth0", &[query(1_000), query(1_400)]).expect("sends");
             let is = |kind: u8, code: u8| move |transport: Transport| matches!(transport, Transport::Icmp { kind: k, code: c, .. } if (k, c) == (kind, code));
-            let answer = capture.wait_for(SECOND, |frame| !frame.outgoing && is(reply, 0)(frame.view.transport));
+            let answer = capture.wait_for(PATIENCE, |frame| !frame.outgoing && is(reply, 0)(frame.view.transport));
             let answer = answer.unwrap_or_else(|| panic!("{} gets no answer by {family:?}", container.name));
             assert!(matches!(answer.view.transport, Transport::Icmp { identifier: 77, .. }));
             let error =
-                capture.wait_for(SECOND, |frame| !frame.outgoing && is(too_big.0, too_big.1)(frame.view.transport));
+                capture.wait_for(PATIENCE, |frame| !frame.outgoing && is(too_big.0, too_big.1)(frame.view.transport));
             let error = error.unwrap_or_else(|| panic!("{} is not told by {family:?}", container.name));
             assert_eq!((error.view.source, error.view.destination), (Some(family.of(Lan::MACHINE)), Some(own)));
             assert!(error.view.checksum_is_right());

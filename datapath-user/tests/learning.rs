@@ -9,11 +9,9 @@ use lab::capture::{Captured, send_frames};
 use lab::client::Client;
 use lab::frame::{Arp, Ethernet, ethertype};
 use lab::ping::ping;
-use lab::{Capture, Family, Lan, Mac, Protocol};
+use lab::{Capture, Family, Lan, Mac, PATIENCE, Protocol};
 use support::nest::{Learning, PAUSE, STRANGER, between, fdb, mac_of, plain, send};
 use support::{REFUSAL, Scene, address, assert_no_leak, at, endpoint, fail, gateway, of, reach, reach_all, serve};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn b4_stations_behind_different_ports_reach_each_other() {
@@ -23,7 +21,7 @@ fn b4_stations_behind_different_ports_reach_each_other() {
     let uplink = net.scene.watch_uplink();
     let first = net.watch_third();
     for target in t.addresses {
-        assert_eq!(ping(&s.namespace, target, 1, SECOND).expect("answers"), target);
+        assert_eq!(ping(&s.namespace, target, 1, PATIENCE).expect("answers"), target);
     }
     assert!(between(&first.stop(), s.mac, Mac::BROADCAST) > 0, "a question for a station is one for all");
     assert_eq!(net.learnt(s.mac).as_deref(), Some("a"));
@@ -62,7 +60,7 @@ fn b4_endpoints_keep_what_they_have_on_any_network() {
     let third = net.watch_third();
     for target in endpoint(1, 11).into_iter().chain(gateway(1)) {
         a.ip("neigh flush dev br0").expect("flushed");
-        assert_eq!(ping(a, target, 1, SECOND).expect("answers"), target);
+        assert_eq!(ping(a, target, 1, PATIENCE).expect("answers"), target);
     }
     let frames = third.stop();
     // Announcements are flooded, questions are not.
@@ -82,7 +80,7 @@ fn b4_the_host_and_stations_reach_each_other_and_nothing_of_them_leaves() {
     reach_all(&s.namespace, gateway(1), 8000, "host", s.addresses);
     let third = net.watch_third();
     for target in s.addresses {
-        assert_eq!(ping(&net.scene.namespace, target, 1, SECOND).expect("answers"), target);
+        assert_eq!(ping(&net.scene.namespace, target, 1, PATIENCE).expect("answers"), target);
     }
     let frames = third.stop();
     assert!(frames.iter().all(|frame| frame.view.destination_mac != s.mac), "the host knows by now: {frames:?}");
@@ -112,7 +110,7 @@ fn b4_what_nobody_knows_is_flooded_as_fast_as_broadcasts() {
     for (mac, target, to_host) in [(STRANGER, "192.0.2.100", 0), (group, "239.0.0.1", 1)] {
         send(h1, packet(mac, target));
         for capture in [&other, &third] {
-            capture.wait_for(SECOND, |frame| frame.view.destination_mac == mac).expect("flooded");
+            capture.wait_for(PATIENCE, |frame| frame.view.destination_mac == mac).expect("flooded");
         }
         std::thread::sleep(PAUSE);
         let heard = gateway.wait_for(Duration::ZERO, |frame| frame.view.destination_mac == mac);
@@ -156,7 +154,7 @@ fn b4_addresses_that_were_given_out_are_not_learnt() {
     net.scene.expect_drops("forged_neighbour", || claims.map(|claim| send(&s.namespace, claim)));
     reach_all(&t.namespace, endpoint(1, 11), 80, "b", t.addresses);
     for target in gateway(1) {
-        assert_eq!(ping(&t.namespace, target, 1, SECOND).expect("answers"), target);
+        assert_eq!(ping(&t.namespace, target, 1, PATIENCE).expect("answers"), target);
     }
 }
 
@@ -175,16 +173,16 @@ fn b4_vlan_tags_pass_between_stations_and_end_nowhere_else() {
     let is_tagged = |frame: &Captured, to: Mac| frame.view.vlan == Some(7) && frame.view.destination_mac == to;
 
     send(&s.namespace, tagged(s.mac, STRANGER).payload(ethertype::EXPERIMENT, &[7; 46]));
-    third.wait_for(SECOND, |frame| is_tagged(frame, STRANGER)).expect("flooded, with its tag");
+    third.wait_for(PATIENCE, |frame| is_tagged(frame, STRANGER)).expect("flooded, with its tag");
     send(&t.namespace, tagged(t.mac, s.mac).ip(ends[1], ends[0]).udp(7, 5, b"there"));
     send(&s.namespace, tagged(s.mac, t.mac).ip(ends[0], ends[1]).udp(5, 7, b"and back"));
     for (capture, to, payload) in [(&at_s, s.mac, &b"there"[..]), (&at_t, t.mac, b"and back")] {
-        let frame = capture.wait_for(SECOND, |frame| is_tagged(frame, to) && !frame.outgoing);
+        let frame = capture.wait_for(PATIENCE, |frame| is_tagged(frame, to) && !frame.outgoing);
         assert_eq!(frame.expect("switched, with its tag").view.payload, payload);
     }
     let router = net.scene.namespace.mac(&device).expect("a MAC");
     send(&s.namespace, tagged(s.mac, Mac::BROADCAST).payload(ethertype::EXPERIMENT, &[7; 46]));
-    at_t.wait_for(SECOND, |frame| is_tagged(frame, Mac::BROADCAST)).expect("a group with a tag");
+    at_t.wait_for(PATIENCE, |frame| is_tagged(frame, Mac::BROADCAST)).expect("a group with a tag");
     net.scene.expect_drops("vlan_tagged", || {
         send(&s.namespace, tagged(s.mac, router).payload(ethertype::EXPERIMENT, &[7; 46]));
     });

@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use lab::capture::send_frames;
 use lab::frame::ethertype;
-use lab::{Capture, Mac, Protocol};
+use lab::{Capture, Mac, PATIENCE, Protocol};
 use support::nest::{Learning, PAUSE, STRANGER, between, fdb, mac_of, plain, send};
 use support::{at, reach, serve};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// learning_test of the kernel (tools/testing/selftests/net/forwarding/lib.sh): a record appears with the first frame, leads to the
 /// port and no other, and goes by itself.
@@ -27,13 +25,13 @@ fn b4_a_station_is_learnt_used_and_forgotten() {
     let at_first = Capture::start(h1, "eth0").expect("captures");
     let third = net.watch_third();
     send(h2, plain(mac_of(h2), STRANGER));
-    at_first.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("it leads to the port");
+    at_first.wait_for(PATIENCE, |frame| frame.view.destination_mac == STRANGER).expect("it leads to the port");
     std::thread::sleep(PAUSE);
     assert_eq!(between(&third.stop(), mac_of(h2), STRANGER), 0, "and to no other");
     std::thread::sleep(Duration::from_millis(2_500));
     let third = net.watch_third();
     send(h2, plain(mac_of(h2), STRANGER));
-    third.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("flooded: it is forgotten");
+    third.wait_for(PATIENCE, |frame| frame.view.destination_mac == STRANGER).expect("flooded: it is forgotten");
     net.scene.start_daemon().expect("ready");
     assert_eq!(net.learnt(STRANGER), None);
 }
@@ -65,7 +63,7 @@ fn b4_a_station_that_moves_is_found_where_it_is() {
         let [at_home, at_away] = [home, away].map(|namespace| Capture::start(namespace, "eth0").expect("captures"));
         let from = mac_of(&net.third.namespace);
         send(&net.third.namespace, plain(from, STRANGER));
-        at_home.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("it arrives");
+        at_home.wait_for(PATIENCE, |frame| frame.view.destination_mac == STRANGER).expect("it arrives");
         std::thread::sleep(PAUSE);
         assert_eq!(between(&at_away.stop(), from, STRANGER), 0, "only where it is now");
     }
@@ -87,7 +85,7 @@ fn b4_an_endpoint_that_leaves_takes_its_stations_with_it() {
     let third = net.watch_third();
     send(h2, plain(mac_of(h2), STRANGER));
     for capture in [third, at_next] {
-        capture.wait_for(SECOND, |frame| frame.view.destination_mac == STRANGER).expect("nobody knows it");
+        capture.wait_for(PATIENCE, |frame| frame.view.destination_mac == STRANGER).expect("nobody knows it");
     }
 }
 

@@ -9,13 +9,11 @@ use lab::capture::send_frames;
 use lab::client::{Client, ask};
 use lab::frame::{Ethernet, TcpSegment, Transport, tcp_flags};
 use lab::ping::ping;
-use lab::{Capture, Family, Lan, Protocol};
+use lab::{Capture, Family, Lan, PATIENCE, Protocol};
 use support::{
     REFUSAL, Scene, address, assert_no_leak, at, bound, configured, endpoint, fail_all, gateway, is_inside, of,
     reach_all, reach_by, serve,
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn n1_the_source_port_is_kept_where_it_is_free() {
@@ -139,7 +137,7 @@ fn n2_udp_flows_end_when_idle_and_live_while_used() {
     scene.network(1, "");
     let a = scene.join("a", 1, 10);
     let far = scene.lan().internet.enter(|| UdpSocket::bind("0.0.0.0:7001")).expect("binds");
-    far.set_read_timeout(Some(SECOND)).expect("a timeout");
+    far.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let target = at(address(Lan::INTERNET[0]), 7001);
     let socket = Client::new(&a.namespace).timeout(REFUSAL).datagrams(target).expect("a socket");
     let mut buffer = [0; 64];
@@ -168,7 +166,7 @@ fn n4_echo_is_translated_by_identifier() {
         // One identifier of two hosts and of the host itself, at once.
         for _ in 0..3 {
             for from in [&a.namespace, &b.namespace, &scene.namespace] {
-                assert_eq!(ping(from, target, 77, SECOND).expect("answers"), target);
+                assert_eq!(ping(from, target, 77, PATIENCE).expect("answers"), target);
             }
         }
     }

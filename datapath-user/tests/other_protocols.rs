@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lab::capture::{Captured, send_frames};
 use lab::frame::Ethernet;
-use lab::{Capture, Container, Family, Host, Lan, Mac, Namespace};
+use lab::{Capture, Container, Family, Host, Lan, Mac, Namespace, PATIENCE};
 use support::{REFUSAL, Scene, assert_no_leak, endpoint, gateway, of};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -83,7 +83,7 @@ impl Packet<'_> {
 
     #[track_caller]
     fn arrives(&self, at: &Place<'_>) {
-        let arrived = at.capture.wait_for(SECOND, |frame| !frame.outgoing && self.is(frame));
+        let arrived = at.capture.wait_for(PATIENCE, |frame| !frame.outgoing && self.is(frame));
         assert!(arrived.is_some(), "{} from {} to {} does not arrive", self.name, self.source, self.destination);
     }
 

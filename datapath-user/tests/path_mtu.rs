@@ -4,14 +4,11 @@
 mod support;
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use lab::client::{Client, ask};
 use lab::icmp_error::{IcmpError, Inquirer};
-use lab::{Container, Family, Lan, Namespace, Offload};
+use lab::{Container, Family, Lan, Namespace, Offload, PATIENCE};
 use support::{REFUSAL, Scene, assert_no_leak, at, endpoint, gateway, of, serve};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Who sends on a path, where to, how much fits, and who says so.
 struct Path<'a> {
@@ -68,7 +65,7 @@ impl Path<'_> {
         let too_large = [largest.as_slice(), &[7]].concat();
         inquirer.send(self.target, 64, &too_large).unwrap_or_else(|error| panic!("{}: {error}", self.name));
         let [kind, code] = if self.target.is_ipv4() { [3, 4] } else { [2, 0] };
-        let error = inquirer.error(SECOND).expect("an error queue");
+        let error = inquirer.error(PATIENCE).expect("an error queue");
         let wanted = IcmpError { kind, code, sender: self.router, target: self.target };
         assert_eq!(error, Some(wanted), "{}", self.name);
         inquirer.send(self.target, 64, &largest).unwrap_or_else(|error| panic!("{}: {error}", self.name));

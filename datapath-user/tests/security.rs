@@ -9,7 +9,7 @@ use std::time::Duration;
 use lab::capture::send_frames;
 use lab::client::Client;
 use lab::frame::{Arp, Ethernet, NeighbourMessage, TcpSegment, ethertype, tcp_flags};
-use lab::{Capture, DaemonOptions, Family, Lan, Mac, Namespace, Protocol};
+use lab::{Capture, DaemonOptions, Family, Lan, Mac, Namespace, PATIENCE, Protocol};
 use support::{Scene, address, assert_no_leak, at, endpoint, fail_all, gateway, of, reach, reach_all, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ fn s1_forged_frames_of_a_container_are_dropped_and_counted() {
     assert!(uncounted.is_empty(), "{uncounted:#?}");
     let honest = Ethernet::new(mac, sibling).ip(endpoint(1, 10)[0], endpoint(1, 11)[0]).udp(1, 2, b"honest");
     send_frames(&a.namespace, "eth0", &[honest]).expect("sends");
-    on_b.wait_for(SECOND, |frame| frame.view.payload == b"honest").expect("the honest packet arrives");
+    on_b.wait_for(PATIENCE, |frame| frame.view.payload == b"honest").expect("the honest packet arrives");
     for (who, capture) in [("the sibling", on_b), ("the host", on_host), ("the uplink", uplink)] {
         for frame in capture.stop().into_iter().filter(|frame| !frame.outgoing) {
             let same = forged.iter().find(|(_, _, bytes)| {
@@ -216,7 +216,7 @@ fn s2_impossible_sources_from_outside_are_dropped() {
     let honest =
         Ethernet::new(macs.0, macs.1).ip(address(Lan::MACHINE[0]), address(Lan::HOST[0])).udp(4000, 8080, b"honest");
     send_frames(machine, Lan::TO_HOST, &[honest]).expect("sends");
-    on_a.wait_for(SECOND, |frame| frame.view.payload == b"honest").expect("the honest packet arrives");
+    on_a.wait_for(PATIENCE, |frame| frame.view.payload == b"honest").expect("the honest packet arrives");
     let got = on_a.stop();
     assert!(got.iter().all(|frame| frame.view.payload != b"martian"), "{got:?}");
     assert!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lab::capture::send_frames;
 use lab::frame::{Arp, Ethernet, IpBuilder, NeighbourMessage, TcpSegment, ethertype, tcp_flags};
-use lab::{Capture, Family, Host, Lan, Mac, Namespace};
+use lab::{Capture, Family, Host, Lan, Mac, Namespace, PATIENCE};
 use support::{Scene, address, at, endpoint, gateway, of, reach_all, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -155,7 +155,7 @@ impl Stage {
         // What is honest arrives.
         let honest = Ethernet::new(self.own, self.sibling_mac).ip(endpoint(1, 10)[0], endpoint(1, 11)[0]);
         send_frames(&self.hostile.namespace, "eth0", &[honest.udp(1, 2, b"honest")]).expect("sends");
-        let arrived = captures[0].1.wait_for(SECOND, |frame| frame.view.payload == b"honest");
+        let arrived = captures[0].1.wait_for(PATIENCE, |frame| frame.view.payload == b"honest");
         assert!(arrived.is_some(), "the honest datagram arrives");
         for (who, capture) in captures {
             let seen = matrix.seen(capture);

@@ -22,7 +22,7 @@ const CLOSED: u16 = 9;
 fn last_hop(from: &Client<'_>, target: SocketAddr, hops: u8) -> Option<IpAddr> {
     let inquirer = Inquirer::new(from, target).expect("a socket");
     inquirer.send(target, hops, b"who is there?").expect("sends");
-    match inquirer.error(SECOND).expect("an error queue") {
+    match inquirer.error(3 * SECOND).expect("an error queue") {
         Some(IcmpError { kind: 11 | 3, code: 0, sender, target: about }) => {
             assert_eq!(about, target);
             Some(sender)

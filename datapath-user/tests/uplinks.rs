@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use lab::capture::send_frames;
 use lab::client::{Client, ask};
 use lab::frame::{Ethernet, Transport, ethertype};
-use lab::{Capture, Container, Family, Host, Lan, Mac, Protocol};
+use lab::{Capture, Container, Family, Host, Lan, Mac, PATIENCE, Protocol};
 use support::{REFUSAL, Scene, address, assert_no_leak, at, fail_all, reach, reach_all, serve};
 
-const SECOND: Duration = Duration::from_secs(1);
 /// The daemon looks at what no message tells of every five seconds.
 const NOTICED: Duration = Duration::from_secs(7);
 
@@ -61,7 +60,7 @@ fn priority_tagged_frames_are_handled_as_untagged() {
             for (port, who) in [(8080, "a"), (2222, "host")] {
                 let source = 4000 + kind;
                 tagging.send(&tags, family, (source, port), b"with a priority");
-                let answer = on_machine.wait_for(SECOND, |frame| {
+                let answer = on_machine.wait_for(PATIENCE, |frame| {
                     !frame.outgoing
                         && frame.view.source == Some(family.of(Lan::HOST))
                         && matches!(frame.view.transport, Transport::Udp { source: from, destination, .. } if (from, destination) == (port, source))
@@ -73,7 +72,7 @@ fn priority_tagged_frames_are_handled_as_untagged() {
         }
         // An answer to a masqueraded datagram.
         let (near, host) = (at(family.of(Lan::MACHINE), 7001), family.of(Lan::HOST));
-        let socket = Client::new(&a.namespace).timeout(SECOND).datagrams(near).expect("a socket");
+        let socket = Client::new(&a.namespace).timeout(PATIENCE).datagrams(near).expect("a socket");
         let far_end = machine.enter(|| UdpSocket::bind(near)).expect("binds");
         socket.send_to(b"out", near).expect("sends");
         let (_, external) = far_end.recv_from(&mut [0; 16]).expect("arrives");
@@ -175,7 +174,7 @@ fn n13_masqueraded_flows_end_with_their_address() {
     });
     let later = scene.watch_uplink();
     for (family, (socket, target)) in Family::ALL.into_iter().zip(&sockets) {
-        socket.set_read_timeout(Some(SECOND)).expect("a timeout");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let exchange = ask(socket, *target, b"new").expect("the same socket goes on");
         assert_eq!(exchange.seen.ip(), family.of(NEW), "with the new address");
     }

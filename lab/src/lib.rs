@@ -48,3 +48,6 @@ pub use namespace::{Namespace, sweep};
 pub use server::Server;
 pub use tap::Tap;
 pub use world::World;
+
+/// How long to wait for what must come. Nobody waits longer than it takes, so that this is long enough for a busy machine.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);

@@ -2,10 +2,10 @@
 //!
 //! | row | where |
 //! |---|---|
-//! | publish one port through the API, 10,000 present | [`publish`] |
-//! | publish 10,000 ports in one call | [`publish`] |
-//! | daemon start on pinned state with 1,000 endpoints | [`start`] |
-//! | memory of the daemon with 1,000 endpoints | [`start`] |
+//! | publish one port through the API, 10,000 present | `publish` |
+//! | publish 10,000 ports in one call | `publish` |
+//! | daemon start on pinned state with 1,000 endpoints | `start` |
+//! | memory of the daemon with 1,000 endpoints | `start` |
 //! | kernel memory of a translated flow | not measured yet |
 //! | XDP guard | there is none yet |
 
@@ -25,7 +25,7 @@ const ENDPOINTS: u32 = 1_000;
 /// So many ports are present, or published in one call.
 const PORTS: u32 = 10_000;
 
-/// Measures on the sites that stand; what has none is not measured. The daemon of [`ENDPOINTS`] endpoints is started again.
+/// Measures on the sites that stand; what has none is not measured. The daemon of 1,000 endpoints is started again.
 pub fn measure(stand: &Stand) -> Result<Vec<Judgement>> {
     let own = |site| match stand.place(site) {
         Some(Place::Own(own)) => Some(&**own),

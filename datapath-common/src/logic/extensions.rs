@@ -9,32 +9,54 @@ use crate::{abi::DropReason, path::Packet};
 /// IPv6 extension headers that are followed (N11); a correct sender uses each at most once (RFC 8200 section 4.1).
 const EXTENSION_HEADERS: u32 = 6;
 
+/// Most options that an IPv4 header can have: 40 bytes of one each.
+const OPTIONS: u32 = 40;
+
 /// IPv4 options 131 and 137 (LSRR, SSRR) are refused (RFC 7126 sections 4.3 and 4.4).
 #[inline(always)]
 pub(super) fn refuse_source_route<P: Packet>(packet: &P, header_length: u16) -> Result<(), DropReason> {
-    // Counted down under a mask, so that the verifier sees the same range in every round and not a new state for
-    // each sequence of lengths (Linux 6.18: over a million instructions without).
-    let mut remaining = (header_length - 20) & 63;
-    let mut option = 0;
-    while option < 40 && remaining > 0 {
-        let at = ETHERNET + ((header_length - remaining) & 63) as u32;
-        let [kind] = packet.load(at).ok_or(DropReason::Malformed)?;
-        let mut length = 1;
-        match kind {
-            0 => break,
-            1 => {}
-            131 | 137 => return Err(DropReason::SourceRouted),
-            _ => {
-                [length] = packet.load(at + 1).ok_or(DropReason::Malformed)?;
-                if length < 2 || length as u16 > remaining {
-                    return Err(DropReason::Malformed);
-                }
-            }
-        }
-        remaining = (remaining - length as u16) & 63;
-        option += 1;
+    let mut walk = Walk { packet, at: ETHERNET + 20, end: ETHERNET + header_length as u32, refused: None };
+    packet.repeat(OPTIONS, &mut walk, next_option);
+    walk.refused.map_or(Ok(()), Err)
+}
+
+/// A walk over IPv4 options, from one to the next.
+struct Walk<'a, P> {
+    packet: &'a P,
+    at: u32,
+    end: u32,
+    refused: Option<DropReason>,
+}
+
+#[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
+extern "C" fn next_option<P: Packet>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+
+    // SAFETY: `repeat` calls the body with the state it was given.
+    let walk = unsafe { &mut *walk };
+    if walk.at >= walk.end {
+        return 1;
     }
-    Ok(())
+    let refused = match walk.packet.load(walk.at) {
+        Some([END]) => return 1,
+        Some([NO_OPERATION]) => {
+            walk.at += 1;
+            return 0;
+        }
+        Some([LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE]) => DropReason::SourceRouted,
+        _ => match walk.packet.load(walk.at + 1) {
+            Some([length]) if length >= 2 && walk.at + length as u32 <= walk.end => {
+                walk.at += length as u32;
+                return 0;
+            }
+            _ => DropReason::Malformed,
+        },
+    };
+    walk.refused = Some(refused);
+    1
 }
 
 /// Walks from the IPv6 header to the transport header (RFC 8200 section 4). An authentication header is none of those that are

@@ -10,7 +10,7 @@ use crate::{
         message::Message,
         parse::Parsed,
     },
-    path::{Checksum, Packet, Route},
+    path::{Checksum, Packet, Repeat, Route},
 };
 
 /// Where a copy of a packet went.
@@ -84,6 +84,8 @@ impl Frame {
         offset.checked_sub(if self.bare { ETHERNET } else { 0 }).map(|offset| offset as usize)
     }
 }
+
+impl Repeat for Frame {}
 
 impl Packet for Frame {
     fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {

@@ -14,7 +14,7 @@ use crate::{
         Metric, Network, PortStations, Publication, PublishedKey, STATION_TABLES, Settings, StationPlace, Subnet,
         UdpMapped, UdpMapping, Uplink,
     },
-    path::{FlowSlot, FragmentSetSlot, Inserted, LoopBody, StationsSlot, Step, Tables, UsageSlot},
+    path::{FlowSlot, FragmentSetSlot, Inserted, Repeat, StationsSlot, Step, Tables, UsageSlot},
 };
 
 /// What the daemon would have written.
@@ -158,6 +158,8 @@ fn prefix_matches(address: &Address, prefix: &Address, length: u32) -> bool {
 }
 
 #[expect(unsafe_code, reason = "settings are read by offset and slots by pointer, as in the kernel")]
+impl Repeat for NativeTables {}
+
 impl Tables for NativeTables {
     fn setting32(&self, offset: usize) -> u32 {
         // SAFETY: the offset is that of a u32 field of the settings.
@@ -290,14 +292,6 @@ impl Tables for NativeTables {
 
     fn next_swept(&self) -> u32 {
         self.moved_on(1)
-    }
-
-    fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>) {
-        for round in 0..times {
-            if body(round.into(), state) != 0 {
-                break;
-            }
-        }
     }
 
     fn fragment_set(&self, number: u32) -> Option<FragmentSetSlot> {

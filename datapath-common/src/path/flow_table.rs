@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, hairpin,
-    icmp_error, mss_clamp, slot::FlowSlot,
+    Outcome, Packed, Packet, Route, Tables, Verdict, connection, flow_slots::end, forward, hairpin, mss_clamp,
+    slot::FlowSlot,
 };
 use crate::{
     abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope},
@@ -19,23 +19,9 @@ use crate::{
 /// A deadline is only moved when it is off by more than this (2^30 ns), so that a busy flow's slot is rarely written.
 const DEADLINE_SLACK: u64 = 1 << 30;
 
-/// Sends a packet of an existing flow, or an error about one, on its way; `None` when it belongs to none.
-#[inline(always)]
-pub(super) fn follow<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    sender: FlowEnd,
-) -> Option<Outcome> {
-    // Errors have no ports, and would pass for queries with identifier 0.
-    if scratch.parsed.transport == Transport::Icmp {
-        return icmp_error::follow(packet, tables, scratch, sender).outcome();
-    }
-    follow_packed(packet, tables, &mut scratch.headers, &scratch.parsed, sender).outcome()
-}
-
+/// Sends a packet of an existing flow on its way; [`Packed::NONE`] when it belongs to none.
 #[inline(never)]
-fn follow_packed<P: Packet, T: Tables>(
+pub(super) fn follow<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     headers: &mut Headers,
@@ -309,16 +295,4 @@ fn timeout<T: Tables>(tables: &T, protocol: u8, state: u32) -> u64 {
         protocol::ICMP | protocol::ICMPV6 => tables.setting64(offset_of!(Settings, icmp_timeout)),
         _ => tables.setting64(offset_of!(Settings, other_timeout)),
     }
-}
-
-/// Sends the packet that began a flow on its way, like any other of the flow.
-#[inline(always)]
-pub(super) fn follow_begun<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &mut Headers,
-    parsed: &Parsed,
-    sender: FlowEnd,
-) -> Outcome {
-    follow_packed(packet, tables, headers, parsed, sender).outcome().unwrap_or(Err(DropReason::Contended))
 }

@@ -1,8 +1,8 @@
 //! Everything a container sends.
 
 use super::{
-    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, flow_table, fragments, icmp_answer, learning,
-    masquerade, neighbour, port, port::Port, route, switch,
+    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, fragments, icmp_answer, learning, masquerade,
+    neighbour, port, port::Port, route, switch,
 };
 use crate::{
     abi::{DropReason, FlowEnd, Mutant, network_flags},
@@ -23,8 +23,7 @@ pub fn from_container<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch:
         return Err(DropReason::UnknownPort);
     };
     let outcome = decide(packet, tables, &port, scratch);
-    name_router(&port, scratch);
-    icmp_answer::or_answer(outcome, packet, tables, scratch, port.index)
+    icmp_answer::or_answer(outcome, packet, tables, scratch, port.index, |scratch| name_router(&port, scratch))
 }
 
 /// Whoever answers what the endpoint sent is its gateway, or where it has none, whom it was sent to.
@@ -47,7 +46,7 @@ fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scr
         return outcome;
     }
     let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
-    if let Some(outcome) = flow_table::follow(packet, tables, scratch, sender) {
+    if let Some(outcome) = packet.follow(tables, scratch, sender).outcome() {
         return outcome;
     }
     let Scratch { headers, parsed, .. } = scratch;
@@ -64,7 +63,7 @@ fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scr
     if comes_back || way == Packed::NONE {
         masquerade::begin(packet, tables, port, parsed)?;
     }
-    flow_table::follow_begun(packet, tables, headers, parsed, sender)
+    packet.follow(tables, scratch, sender).or_contended()
 }
 
 /// Guards, and decides about everything that no flow could change.

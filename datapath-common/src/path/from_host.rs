@@ -31,10 +31,12 @@ pub fn from_host<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     };
     // The host's stack keeps to the MTU of the gateway device, which is the network's unless somebody changed it. There is
     // no router on this way: for the host it is as if the endpoint had told it.
-    let Scratch { headers, parsed, message, .. } = scratch;
-    message.sender = parsed.key.destination;
-    message.sender_mac = headers.destination_mac();
-    match icmp_answer::or_answer(outcome, packet, tables, scratch, HOST) {
+    let name_endpoint = |scratch: &mut Scratch| {
+        let Scratch { headers, parsed, message, .. } = scratch;
+        message.sender = parsed.key.destination;
+        message.sender_mac = headers.destination_mac();
+    };
+    match icmp_answer::or_answer(outcome, packet, tables, scratch, HOST, name_endpoint) {
         Ok(Verdict::Reflected) => Ok(forward::to_host(network)),
         outcome => outcome,
     }

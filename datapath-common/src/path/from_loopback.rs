@@ -1,8 +1,6 @@
 //! The host's own connections to published ports, by 127.0.0.1, `::1` and its other addresses.
 
-use super::{
-    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, forward, fragments, icmp_answer, publish,
-};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, forward, fragments, icmp_answer, publish};
 use crate::{
     abi::{DropReason, FlowEnd, HOST, scope},
     logic::{
@@ -27,8 +25,8 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     parsed.key.scope = scope::LOOPBACK;
     let outcome = ip(packet, tables, scratch);
     // For the process it is as if the address it asked had told it.
-    scratch.message.sender = scratch.parsed.key.destination;
-    match icmp_answer::or_answer(outcome, packet, tables, scratch, HOST) {
+    let name_asked = |scratch: &mut Scratch| scratch.message.sender = scratch.parsed.key.destination;
+    match icmp_answer::or_answer(outcome, packet, tables, scratch, HOST, name_asked) {
         Ok(Verdict::Reflected) => Ok(forward::to_loopback(tables, &mut scratch.headers)),
         outcome => outcome,
     }
@@ -39,13 +37,12 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -
     if let Some(outcome) = gather(packet, tables, scratch).outcome() {
         return outcome;
     }
-    if let Some(outcome) = flow_table::follow(packet, tables, scratch, FlowEnd::default()) {
+    if let Some(outcome) = packet.follow(tables, scratch, FlowEnd::default()).outcome() {
         return outcome;
     }
-    let Scratch { headers, parsed, .. } = scratch;
-    match enter(tables, parsed).outcome() {
+    match enter(tables, &scratch.parsed).outcome() {
         Some(outcome) => outcome,
-        None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
+        None => packet.follow(tables, scratch, FlowEnd::default()).or_contended(),
     }
 }
 

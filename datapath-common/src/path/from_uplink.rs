@@ -1,6 +1,6 @@
 //! What comes in from the outside. The host's own traffic passes untouched.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, flow_table, fragments, icmp_answer, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, fragments, icmp_answer, publish};
 use crate::{
     abi::{DropReason, FlowEnd, HOST, Mutant, Uplink, scope},
     logic::{
@@ -48,8 +48,7 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
         return if concerns_us(tables, parsed) { Err(DropReason::WrongDestination) } else { Ok(Verdict::Pass) };
     }
     let outcome = ip(packet, tables, scratch);
-    name_router(uplink, scratch);
-    icmp_answer::or_answer(outcome, packet, tables, scratch, HOST)
+    icmp_answer::or_answer(outcome, packet, tables, scratch, HOST, |scratch| name_router(uplink, scratch))
 }
 
 /// Whoever answers what came in is the uplink, or where it has no address of that family, whom it was sent to.
@@ -72,13 +71,12 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -
     if let Some(outcome) = gather(packet, tables, scratch).outcome() {
         return outcome;
     }
-    if let Some(outcome) = flow_table::follow(packet, tables, scratch, FlowEnd::default()) {
+    if let Some(outcome) = packet.follow(tables, scratch, FlowEnd::default()).outcome() {
         return outcome;
     }
-    let Scratch { headers, parsed, .. } = scratch;
-    match enter(tables, parsed).outcome() {
+    match enter(tables, &scratch.parsed).outcome() {
         Some(outcome) => outcome,
-        None => flow_table::follow_begun(packet, tables, headers, parsed, FlowEnd::default()),
+        None => packet.follow(tables, scratch, FlowEnd::default()).or_contended(),
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// The outcome, or, where that is a packet without hops left or too big, and nothing forbids it, its answer:
-/// [`Verdict::Reflected`]. All those who find such a packet leave it as it was. Who tells is in the message already;
-/// `told` is the endpoint whose tokens are spent, or [`crate::abi::HOST`].
+/// [`Verdict::Reflected`]. All those who find such a packet leave it as it was. `name_sender` puts into the message who
+/// tells; `told` is the endpoint whose tokens are spent, or [`crate::abi::HOST`].
 #[inline(always)]
 pub(super) fn or_answer<P: Packet, T: Tables>(
     outcome: Outcome,
@@ -24,10 +24,12 @@ pub(super) fn or_answer<P: Packet, T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
     told: u32,
+    name_sender: impl FnOnce(&mut Scratch),
 ) -> Outcome {
     match outcome {
         Err(reason) if matches!(reason, DropReason::TtlExceeded | DropReason::TooBig) => {
-            answer(packet, tables, scratch, told, reason == DropReason::TooBig).unwrap()
+            name_sender(scratch);
+            packet.answer(tables, scratch, told, reason == DropReason::TooBig).unwrap()
         }
         other => other,
     }
@@ -36,8 +38,14 @@ pub(super) fn or_answer<P: Packet, T: Tables>(
 // Each stage is a function of its own and leaves what it found in memory, where the verifier knows no value of it: so the
 // ways through one are not multiplied by those through the next.
 
-#[inline(never)]
-fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, told: u32, too_big: bool) -> Packed {
+#[inline(always)]
+pub(super) fn answer<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    told: u32,
+    too_big: bool,
+) -> Packed {
     let reason = if too_big { DropReason::TooBig } else { DropReason::TtlExceeded };
     let Scratch { headers, parsed, message, .. } = scratch;
     let answered = may_be_answered(headers, parsed)

@@ -26,8 +26,10 @@ mod neighbour;
 mod outcome;
 mod port;
 mod publish;
+mod repeat;
 mod route;
 mod slot;
+pub mod stages;
 mod stations;
 mod switch;
 mod to_host;
@@ -39,14 +41,15 @@ pub use from_loopback::from_loopback;
 pub use from_uplink::from_uplink;
 pub use locked::{FragmentSetSlot, StationsSlot};
 pub use outcome::{Decision, Outcome, Packed, Verdict};
+pub use repeat::{LoopBody, Repeat};
 pub use slot::{FlowSlot, UsageSlot};
 pub use to_host::to_host;
 pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowIndex, FlowKey, MacKey, Metric, Mutant, Network,
-        Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowEnd, FlowIndex, FlowKey, MacKey, Metric, Mutant,
+        Network, Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping, Uplink,
     },
     logic::{
         checksum::Sum,
@@ -145,7 +148,7 @@ impl Scratch {
 }
 
 /// One packet, at one hook. Offsets count from the Ethernet header, even where the device has none.
-pub trait Packet {
+pub trait Packet: Repeat {
     /// Reads the headers in one go. `link_header` is what the device puts before IP: 14 bytes, or 0. False when the
     /// packet is shorter than that.
     fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool;
@@ -221,6 +224,24 @@ pub trait Packet {
     fn route(&self, answers: &FlowKey, ifindex: u32, source: Option<&mut Address>) -> Route;
     /// Whether a socket of the host would take a packet with this key: a listener or a connection.
     fn host_socket(&self, key: &FlowKey) -> bool;
+
+    /// [`stages::follow`], or a function of the packet's own that does it.
+    #[inline(always)]
+    fn follow<T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed
+    where
+        Self: Sized,
+    {
+        stages::follow(self, tables, scratch, sender)
+    }
+
+    /// [`stages::answer`], or a function of the packet's own that does it.
+    #[inline(always)]
+    fn answer<T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, told: u32, too_big: bool) -> Packed
+    where
+        Self: Sized,
+    {
+        stages::answer(self, tables, scratch, told, too_big)
+    }
 }
 
 /// Whether a key could be added.
@@ -243,11 +264,8 @@ pub enum Step {
     SlotTried,
 }
 
-/// One round of [`Tables::repeat`]: 0 to go on, 1 to end. Which round it is means nothing to any body.
-pub type LoopBody<S> = extern "C" fn(round: u64, state: *mut S) -> u64;
-
 /// The maps. What each one is: [`crate::abi::map`].
-pub trait Tables {
+pub trait Tables: Repeat {
     /// A 32-bit field of [`Settings`], by its offset.
     fn setting32(&self, offset: usize) -> u32;
     /// A 64-bit field of [`Settings`], by its offset.
@@ -318,10 +336,6 @@ pub trait Tables {
     fn udp_mapped(&self, external: &PublishedKey) -> Option<UdpMapped>;
     /// Writes `UDP_MAPPED`.
     fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped);
-
-    /// Calls `body` up to `times` times, until it says that this was the last. The verifier walks the body once, whatever
-    /// `times` is (bpf_loop, Linux 5.17); written as a loop, the longer ones would exceed its million instructions.
-    fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>);
 
     /// Whether the programs are to misbehave in this way. Always false but in builds for the mutation tests.
     #[inline(always)]

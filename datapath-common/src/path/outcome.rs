@@ -82,6 +82,20 @@ impl Packed {
         matches!(self.outcome(), Some(Ok(Verdict::ToHost(_) | Verdict::ToBridge(_))))
     }
 
+    /// The word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// From the word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
     /// Packs what a stage came to.
     #[inline(always)]
     #[must_use]
@@ -127,6 +141,18 @@ impl Packed {
             Some(Ok(verdict)) => Ok(Decision::Verdict(verdict)),
             Some(Err(reason)) => Err(reason),
             None => Ok(Decision::Open),
+        }
+    }
+
+    /// Unpacks what became of the packet that began a flow. That its flow is not found is another packet's doing.
+    ///
+    /// # Errors
+    /// The outcome's own, and [`DropReason::Contended`].
+    #[inline(always)]
+    pub const fn or_contended(self) -> Outcome {
+        match self.outcome() {
+            Some(outcome) => outcome,
+            None => Err(DropReason::Contended),
         }
     }
 

@@ -1,6 +1,9 @@
 //! What the kernel is asked about a packet: the host's routes and sockets.
 
-use core::mem::{offset_of, size_of, transmute};
+use core::{
+    mem::{MaybeUninit, offset_of, size_of},
+    ptr,
+};
 
 use aya_ebpf::{
     bindings::{
@@ -23,12 +26,31 @@ const CURRENT_NETNS: u64 = u64::MAX;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// Makes a plain C structure of words all zeroes. Volatile, as the compiler would call a memset that goes byte by byte.
+///
+/// # Safety
+/// All zeroes must be a valid value.
+#[inline(always)]
+unsafe fn zeroed<T>(room: &mut MaybeUninit<T>) -> &mut T {
+    const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>() >= 4) };
+    let words: *mut u32 = room.as_mut_ptr().cast();
+    let mut word = 0;
+    while word < size_of::<T>() / 4 {
+        // SAFETY: inside the room, and aligned.
+        unsafe { ptr::write_volatile(words.add(word), 0) };
+        word += 1;
+    }
+    // SAFETY: every byte is written, and the caller knows that zeroes will do.
+    unsafe { room.assume_init_mut() }
+}
+
 impl Skb {
     /// [`Packet::route`]: asks the host's routes.
     #[inline(never)]
     pub(super) fn look_up_route(&self, answers: &FlowKey, ifindex: u32, source: Option<&mut Address>) -> Route {
-        // SAFETY: all zeroes is a valid value of this plain C struct, which is 64 bytes long.
-        let mut lookup = unsafe { transmute::<[u64; 8], bpf_fib_lookup>([0; 8]) };
+        let mut room = MaybeUninit::uninit();
+        // SAFETY: all zeroes is a valid value of this plain C struct.
+        let lookup: &mut bpf_fib_lookup = unsafe { zeroed(&mut room) };
         let v4 = answers.source.is_v4();
         lookup.family = if v4 { AF_INET } else { AF_INET6 };
         lookup.l4_protocol = answers.protocol;
@@ -54,9 +76,9 @@ impl Skb {
             told = source;
         }
         // SAFETY: the struct is initialised, and its size is given.
-        let result = unsafe {
-            helpers::bpf_fib_lookup(self.skb.cast(), &raw mut lookup, size_of::<bpf_fib_lookup>() as i32, flags)
-        } as u32;
+        let result =
+            unsafe { helpers::bpf_fib_lookup(self.skb.cast(), lookup, size_of::<bpf_fib_lookup>() as i32, flags) }
+                as u32;
         log::remember(|seen| {
             seen.routes_asked += 1;
             seen.route_result = result;
@@ -83,8 +105,9 @@ impl Skb {
     /// [`Packet::host_socket`]: asks the host's sockets.
     #[inline(never)]
     pub(super) fn look_up_socket(&self, key: &FlowKey) -> bool {
-        // SAFETY: all zeroes is a valid value of this plain C union, which is 36 bytes long.
-        let mut tuple = unsafe { transmute::<[u32; 9], bpf_sock_tuple>([0; 9]) };
+        let mut room = MaybeUninit::uninit();
+        // SAFETY: all zeroes is a valid value of this plain C union.
+        let tuple: &mut bpf_sock_tuple = unsafe { zeroed(&mut room) };
         let size = if key.source.is_v4() {
             // SAFETY: plain words.
             let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
@@ -102,7 +125,6 @@ impl Skb {
             v6.dport = key.destination_port;
             36
         };
-        let tuple = &raw mut tuple;
         // SAFETY: the tuple is initialised; a socket that is found is released.
         unsafe {
             let socket = match key.protocol {
