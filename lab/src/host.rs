@@ -21,7 +21,7 @@ use crate::namespace::{Namespace, unique_name};
 const NO_ARGUMENTS: [&str; 0] = [];
 
 /// The IP versions.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Family {
     /// IPv4.
     V4,

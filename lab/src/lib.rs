@@ -14,6 +14,7 @@ pub mod docker;
 pub mod foreign;
 pub mod frame;
 mod host;
+pub mod http;
 pub mod icmp_error;
 pub mod lan;
 mod link;

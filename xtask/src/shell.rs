@@ -58,9 +58,14 @@ fn started(command: &mut Command) -> Result<std::process::Child> {
     })
 }
 
+/// Runs the command and returns how it ended.
+pub fn status(command: &mut Command) -> Result<ExitStatus> {
+    Ok(started(command)?.wait()?)
+}
+
 /// Runs the command and fails when it does.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = started(command)?.wait()?;
+    let status = status(command)?;
     ensure!(status.success(), "`{}` failed: {status}", shown(command));
     Ok(())
 }

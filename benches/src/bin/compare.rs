@@ -1,128 +1,133 @@
 //! `cargo xtask bench`: the paired comparison of docs/performance.md.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use benches::{
-    compare::{Measure, Results, Scenario},
-    table::Table,
+    compare::{Results, Stand, matrix::Plan, targets},
+    control,
+    interruption::Interruption,
+    judge::{self, Judgement},
+    progress::Progress,
+    report::{self, Session},
 };
 use clap::Parser;
 
-/// Compares the datapath with the wire, a router, and a bridge with iptables.
+/// Compares the datapath with the wire, a router, and a bridge with iptables, and judges what it measures.
+///
+/// Ends with 1 where something fails, with 2 where a target is missed.
 #[derive(Parser)]
 struct Arguments {
     /// The daemon's binary.
     #[arg(long)]
     datapath: PathBuf,
-    /// Rounds to measure.
-    #[arg(long, default_value_t = 12)]
-    rounds: usize,
-    /// How long each run of a round lasts.
-    #[arg(long, default_value_t = 400, value_name = "MILLISECONDS")]
-    run: u64,
-    /// Three short rounds: a check that everything runs, not a measurement.
+    /// Under two minutes: every target, few and short runs. The full run takes under thirty.
     #[arg(long)]
     quick: bool,
-    /// Print what each round measures.
+    /// Rounds to measure [default: 12; 6 with --quick].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long each run of a round lasts [default: 400; 120 with --quick].
+    #[arg(long, value_name = "MILLISECONDS")]
+    run: Option<u64>,
+    /// Only runs with each of these words in family and load, such as `IPv4,stream`.
+    #[arg(long, value_delimiter = ',', value_name = "WORD")]
+    only: Vec<String>,
+    /// Figures only: what is missed is no failure.
+    #[arg(long)]
+    no_judge: bool,
+    /// Print what each run measures.
     #[arg(long)]
     trace: bool,
     /// Also write the results here, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the report is written.
+    #[arg(long, value_name = "FILE", default_value = "target/bench/report.html")]
+    html: PathBuf,
 }
 
-/// Scenario, reference, and what is said of the pair.
-const PAIRS: &[(&str, &str)] = &[
-    ("B1n", "L"),
-    ("E-W", "L"),
-    ("E-W", "B1n"),
-    ("B2n, 1 port", "R"),
-    ("N-S, 1 port", "R"),
-    ("N-S, 1 port", "B2n, 1 port"),
-    ("N-S, 10,000 ports", "R"),
-    ("N-S, 10,000 ports", "B2n, 10,000 ports"),
-    ("N-S, 10,000 ports", "N-S, 1 port"),
-];
+/// Something went wrong.
+const FAILED: u8 = 1;
+/// What was measured is not what it must be.
+const MISSED: u8 = 2;
 
-fn main() -> std::process::ExitCode {
-    benches::exit(measure())
-}
-
-fn measure() -> Result<()> {
-    let mut arguments = Arguments::parse();
-    if arguments.quick {
-        (arguments.rounds, arguments.run) = (3, 150);
-    }
-    eprintln!("building the scenarios");
-    let daemon = &arguments.datapath;
-    let scenarios = [
-        Scenario::wire()?,
-        Scenario::bridge()?,
-        Scenario::switched("E-W", daemon)?,
-        Scenario::routed()?,
-        Scenario::bridge_published("B2n, 1 port", 1)?,
-        Scenario::bridge_published("B2n, 10,000 ports", 10_000)?,
-        Scenario::published("N-S, 1 port", daemon, 1)?,
-        Scenario::published("N-S, 10,000 ports", daemon, 10_000)?,
-    ];
-    let results = Results::take(&scenarios, arguments.rounds, Duration::from_millis(arguments.run), |done, round| {
-        if arguments.trace {
-            round.iter().for_each(|((name, measure), rate)| eprintln!("{name}, {}: {rate:.0}", measure.name()));
-            scenarios.iter().for_each(|scenario| eprintln!("{} drops: {:?}", scenario.name(), scenario.drops()));
+fn main() -> ExitCode {
+    match measure(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(MISSED),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(FAILED)
         }
-        eprint!("\rround {done} of {}", arguments.rounds);
-        // Progress that cannot be shown is no reason to stop.
-        let _ = std::io::stderr().flush();
+    }
+}
+
+/// Measures, tells, and says whether all is as it must be.
+fn measure(arguments: &Arguments) -> Result<bool> {
+    let plan = plan(arguments);
+    let mut session = Session::begin(arguments.quick, plan.run);
+    let mut progress = Progress::new();
+    let interruption = Interruption::listen()?;
+    let mut stand = Stand::build(&plan.runs, &arguments.datapath, &interruption, |site| {
+        progress.say(&format!("building {site}"));
     })?;
-    eprintln!();
-    print(&results, &arguments);
-    match &arguments.json {
-        Some(path) => std::fs::write(path, json(&results, &arguments)?).with_context(|| path.display().to_string()),
-        None => Ok(()),
+    let results = rounds(&mut stand, &plan, arguments.trace, &mut progress, &interruption)?;
+    let interrupted = interruption.came();
+    if !interrupted {
+        session.drops = stand.drops()?;
     }
+    let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
+    if arguments.only.is_empty() && !interrupted {
+        progress.say("asking the daemons");
+        judgements.extend(control::measure(&stand)?);
+    }
+    drop(stand);
+    session.end();
+    progress.end();
+    let report = report::Report { session: &session, results: &results, judgements: &judgements };
+    print!("{}", report.text());
+    if let Some(path) = &arguments.json {
+        report::write(path, &format!("{:#}\n", report.json()))?;
+    }
+    report::write(&arguments.html, &report.html())?;
+    println!("The report is {}.", arguments.html.display());
+    ensure!(!interrupted, "interrupted: the figures above are of the rounds before");
+    Ok(arguments.no_judge || judge::missed(&judgements) == 0)
 }
 
-fn print(results: &Results, arguments: &Arguments) {
-    println!(
-        "Medians (and quartiles) of {} rounds of {} ms, client and server on one core.\n",
-        arguments.rounds, arguments.run
-    );
-    let mut table = Table::new(&["ratio", "request/response", "connect rate"]);
-    for (scenario, reference) in PAIRS {
-        let cells = Measure::ALL.map(|measure| shown(results.ratio(scenario, reference, measure)));
-        table.row([format!("{scenario} / {reference}")].into_iter().chain(cells));
+fn plan(arguments: &Arguments) -> Plan {
+    let mut plan = if arguments.quick { Plan::quick() } else { Plan::full() };
+    plan.keep(&arguments.only);
+    if let Some(rounds) = arguments.rounds {
+        (plan.rounds, plan.flatness_rounds) = (rounds, plan.flatness_rounds.min(rounds));
     }
-    println!("{}", table.markdown());
-    let mut table = Table::new(&["a second", "request/response", "connect rate"]);
-    let mut names: Vec<&'static str> = PAIRS.iter().flat_map(|(a, b)| [*a, *b]).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let rate = |measure| results.rate(name, measure).map_or_else(String::new, |rate| format!("{:.0}", rate.median));
-        table.row([name.to_owned()].into_iter().chain(Measure::ALL.map(rate)));
-    }
-    println!("{}", table.markdown());
+    plan.run = arguments.run.map_or(plan.run, Duration::from_millis);
+    plan
 }
 
-fn shown(ratio: Option<benches::quartiles::Quartiles>) -> String {
-    ratio.map_or_else(String::new, |ratio| ratio.to_string())
-}
-
-fn json(results: &Results, arguments: &Arguments) -> Result<String> {
-    let ratios: Vec<_> = PAIRS
-        .iter()
-        .flat_map(|(scenario, reference)| {
-            Measure::ALL.map(|measure| {
-                serde_json::json!({
-                    "scenario": scenario,
-                    "reference": reference,
-                    "measure": measure.name(),
-                    "ratio": results.ratio(scenario, reference, measure),
-                })
-            })
-        })
-        .collect();
-    let report = serde_json::json!({ "rounds": arguments.rounds, "run_milliseconds": arguments.run, "ratios": ratios });
-    Ok(serde_json::to_string_pretty(&report)?)
+/// Takes all rounds, and then those that only some runs have.
+fn rounds(
+    stand: &mut Stand,
+    plan: &Plan,
+    trace: bool,
+    progress: &mut Progress,
+    interruption: &Interruption,
+) -> Result<Results> {
+    let mut results = Results::default();
+    progress.begin(plan.total());
+    for number in 0..plan.rounds.max(plan.flatness_rounds) {
+        let runs = if number < plan.rounds { &plan.runs } else { &plan.flatness };
+        let round = stand.round(runs, plan.run, |run, reading| {
+            progress.step(&format!("round {}: {run}", number + 1));
+            if trace {
+                progress.say(&format!("{run}: {:.0}", reading.rate));
+            }
+        });
+        results.add(round.with_context(|| format!("in round {}", number + 1))?);
+        if interruption.came() {
+            break;
+        }
+    }
+    Ok(results)
 }

@@ -1,18 +1,20 @@
 //! `cargo xtask demo`: the main job at work, then its speed beside a Linux bridge with iptables.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use benches::{
-    compare::{Measure, Results, Scenario},
+    compare::{Load, Results, Run, Stand, Subject},
     demo::Scene,
+    interruption::Interruption,
     table::Table,
 };
 use clap::Parser;
-use lab::Protocol;
+use lab::{Family, Protocol, reference::Backend};
 
 /// Shows who reaches whom, what is refused and why, and how fast it is.
 #[derive(Parser)]
@@ -66,22 +68,32 @@ fn show_traffic(daemon: &Path) -> Result<usize> {
 /// Prints the rates beside those of a bridge with iptables.
 fn show_speed(daemon: &Path) -> Result<()> {
     eprintln!("measuring beside a Linux bridge with iptables, in {ROUNDS} paired rounds");
-    let scenarios = [
-        Scenario::bridge()?,
-        Scenario::switched("E-W", daemon)?,
-        Scenario::bridge_published("B2n", 1)?,
-        Scenario::published("N-S", daemon, 1)?,
+    let backend = Backend::Nft;
+    let pairs = [
+        ("same network", Subject::Switched, Subject::Bridge(Some(backend))),
+        ("published port", Subject::Published(1), Subject::BridgePublished(backend, 1)),
     ];
-    let results = Results::take(&scenarios, ROUNDS, RUN, |_, _| {})?;
+    let loads = [Load::REQUESTS, Load::CONNECTIONS];
+    let run = |subject, load| Run { subject, family: Family::V4, load };
+    let runs: BTreeSet<Run> = pairs
+        .iter()
+        .flat_map(|&(_, ours, theirs)| [ours, theirs])
+        .flat_map(|subject| loads.map(|load| run(subject, load)))
+        .collect();
+    let mut stand = Stand::build(&runs, daemon, &Interruption::default(), |_| {})?;
+    let mut results = Results::default();
+    for _ in 0..ROUNDS {
+        results.add(stand.round(&runs, RUN, |_, _| {})?);
+    }
     let mut table = Table::new(&["a second", "", "datapath", "bridge + iptables", "ratio"]);
-    for (what, ours, theirs) in [("same network", "E-W", "B1n"), ("published port", "N-S", "B2n")] {
-        for measure in Measure::ALL {
-            let rate = |scenario| {
-                results.rate(scenario, measure).map_or_else(String::new, |rate| format!("{:.0}", rate.median))
+    for (what, ours, theirs) in pairs {
+        for load in loads {
+            let rate = |subject| {
+                results.rate(run(subject, load)).map_or_else(String::new, |rate| format!("{:.0}", rate.median))
             };
-            let ratio =
-                results.ratio(ours, theirs, measure).map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
-            table.row([what.to_owned(), measure.name().to_owned(), rate(ours), rate(theirs), ratio]);
+            let ratio = results.ratio(run(ours, load), theirs);
+            let ratio = ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
+            table.row([what.to_owned(), load.measure.to_string(), rate(ours), rate(theirs), ratio]);
         }
     }
     println!("{}", table.aligned());

@@ -1,100 +1,106 @@
 //! The paired comparison.
 //!
-//! All scenarios stand at once. A round runs each of them once, briefly, in shuffled order, and ratios are taken
-//! inside a round: absolute numbers move by half on a shared machine, in-round ratios by a few hundredths.
+//! All sites stand at once. A round makes each run once, briefly, in shuffled order, and ratios are taken inside a
+//! round: absolute numbers move by half on a shared machine, in-round ratios by a few hundredths.
+//!
+//! - [`subject`]: what is compared, and [`place`]: where that stands.
+//! - [`load`]: what is measured of it.
+//! - [`targets`]: what it should come to. They say what has to be run; [`matrix`] adds what is only shown.
+//! - [`results`]: what was measured.
 
-mod scenario;
+pub mod load;
+pub mod matrix;
+pub mod place;
+pub mod results;
+pub mod subject;
+pub mod targets;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path as FilePath,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
-use lab::load::{Placement, connect_rate, request_response};
-pub use scenario::Scenario;
+use anyhow::{Context as _, Result, ensure};
+pub use load::{Load, Measure, Reading};
+pub use place::Place;
+pub use results::{Results, Run, family_name};
+pub use subject::{Site, Subject, grouped};
 
-use crate::{quartiles::Quartiles, shuffle};
+use crate::{interruption::Interruption, shuffle::Random};
 
-/// What is measured of a scenario.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Measure {
-    /// One-byte requests answered a second, over one connection.
-    RequestResponse,
-    /// Connections made, used and closed a second.
-    ConnectRate,
+/// Everything that stands.
+pub struct Stand {
+    places: BTreeMap<Site, Place>,
+    random: Random,
+    interruption: Interruption,
 }
 
-impl Measure {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::RequestResponse, Self::ConnectRate];
-
-    /// What it is, for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RequestResponse => "request/response",
-            Self::ConnectRate => "connect rate",
-        }
-    }
-
-    fn take(self, scenario: &Scenario, duration: Duration) -> Result<f64> {
-        match self {
-            Self::RequestResponse => Ok(request_response(scenario.path(), Placement::Same, duration)?.rate),
-            Self::ConnectRate => {
-                scenario.forget_flows()?;
-                connect_rate(scenario.path(), Placement::Same, duration)
-            }
-        }
-    }
-}
-
-/// What one round measured: rates by scenario and measure.
-pub type Round = BTreeMap<(&'static str, Measure), f64>;
-
-/// All that was measured.
-#[derive(Debug, Default)]
-pub struct Results {
-    rounds: Vec<Round>,
-}
-
-impl Results {
-    /// Measures every scenario in each of `rounds` rounds; `progress` hears of each round, and what it measured.
-    pub fn take(
-        scenarios: &[Scenario],
-        rounds: usize,
-        duration: Duration,
-        mut progress: impl FnMut(usize, &Round),
+impl Stand {
+    /// Builds what these runs need; `progress` hears of each site before it is built.
+    pub fn build(
+        runs: &BTreeSet<Run>,
+        daemon: &FilePath,
+        interruption: &Interruption,
+        mut progress: impl FnMut(Site),
     ) -> Result<Self> {
-        let mut random = shuffle::Random::seeded();
-        let mut results = Self::default();
-        for round in 0..rounds {
-            let mut runs: Vec<(&Scenario, Measure)> =
-                scenarios.iter().flat_map(|scenario| Measure::ALL.map(|measure| (scenario, measure))).collect();
-            random.shuffle(&mut runs);
-            let mut rates = Round::new();
-            for (scenario, measure) in runs {
-                let rate = measure
-                    .take(scenario, duration)
-                    .with_context(|| format!("{} of {} in round {round}", measure.name(), scenario.name()))?;
-                rates.insert((scenario.name(), measure), rate);
-            }
-            progress(round + 1, &rates);
-            results.rounds.push(rates);
+        let sites: BTreeSet<Site> = runs.iter().map(|run| run.subject.site()).collect();
+        let mut places = BTreeMap::new();
+        for site in sites {
+            ensure!(!interruption.came(), "interrupted before anything was measured");
+            progress(site);
+            places.insert(site, Place::build(site, daemon).with_context(|| format!("building {site}"))?);
         }
-        Ok(results)
+        Ok(Self { places, random: Random::seeded(), interruption: interruption.clone() })
     }
 
-    /// The rate of one scenario.
+    /// What stands at a site.
     #[must_use]
-    pub fn rate(&self, scenario: &'static str, measure: Measure) -> Option<Quartiles> {
-        Quartiles::of(self.rounds.iter().filter_map(|rates| rates.get(&(scenario, measure)).copied()))
+    pub fn place(&self, site: Site) -> Option<&Place> {
+        self.places.get(&site)
     }
 
-    /// The rate of one scenario by that of another, inside each round.
-    #[must_use]
-    pub fn ratio(&self, scenario: &'static str, reference: &'static str, measure: Measure) -> Option<Quartiles> {
-        Quartiles::of(
-            self.rounds
-                .iter()
-                .filter_map(|rates| Some(rates.get(&(scenario, measure))? / rates.get(&(reference, measure))?)),
-        )
+    /// Makes each run once, in shuffled order; `progress` hears of each one that is done. Where that is interrupted, the round
+    /// has those that were made before.
+    pub fn round(
+        &mut self,
+        runs: &BTreeSet<Run>,
+        duration: Duration,
+        mut progress: impl FnMut(Run, &Reading),
+    ) -> Result<Vec<(Run, Reading)>> {
+        let mut order: Vec<Run> = runs.iter().copied().collect();
+        self.random.shuffle(&mut order);
+        let mut round = Vec::with_capacity(order.len());
+        for run in order {
+            let reading = self.take(run, duration).with_context(|| run.to_string());
+            // Ctrl-C reaches the daemons too, so that a run may fail of it.
+            if self.interruption.came() {
+                break;
+            }
+            let reading = reading?;
+            progress(run, &reading);
+            round.push((run, reading));
+        }
+        Ok(round)
+    }
+
+    fn take(&self, run: Run, duration: Duration) -> Result<Reading> {
+        let place = self.places.get(&run.subject.site()).context("nothing was built for it")?;
+        if run.load.measure == Measure::ConnectRate {
+            place.forget_flows()?;
+        }
+        run.load.take(place.path(run.subject, run.family), duration)
+    }
+
+    /// What our programs have dropped so far, by site and reason.
+    pub fn drops(&self) -> Result<BTreeMap<Site, BTreeMap<String, u64>>> {
+        let mut drops = BTreeMap::new();
+        for (site, place) in &self.places {
+            let Some(host) = place.host() else { continue };
+            let mut reasons = host.drops()?;
+            reasons.retain(|_, count| *count > 0);
+            drops.insert(*site, reasons);
+        }
+        Ok(drops)
     }
 }

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::container::{DockerContainer, Inspected};
-use super::{api, image, programs};
+use super::{image, programs};
 use crate::command::Output;
+use crate::http;
 
 /// A client of one dockerd.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl Docker {
 
     /// What dockerd says of a container that runs, asked within a millisecond or two.
     pub fn inspected(&self, name: &str) -> Result<Inspected> {
-        let text = api::get(&self.folder.join("docker.sock"), &format!("/containers/{name}/json"))?;
+        let text = http::get(&self.folder.join("docker.sock"), &format!("/containers/{name}/json"))?;
         Inspected::of(serde_json::from_str(&text)?)
     }
 

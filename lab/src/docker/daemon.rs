@@ -12,11 +12,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::api;
 use super::cli::Docker;
 use super::leftovers::{self, ROLE};
 use super::options::DockerdOptions;
 use super::{image, programs};
+use crate::http;
 use crate::namespace::{Namespace, unique_name};
 
 /// Generous: it loads its containers first, and the machine may be busy.
@@ -61,7 +61,7 @@ impl Dockerd {
         ensure!(process.is_none(), "dockerd runs already");
         let child = process.insert(self.command()?.spawn().context("cannot start dockerd")?);
         let end = Instant::now() + READY;
-        while api::get(&self.socket(), "/_ping").is_err() {
+        while http::get(&self.socket(), "/_ping").is_err() {
             if let Some(status) = child.try_wait()? {
                 bail!("dockerd ended with {status} before it was ready:\n{}", self.log());
             }

@@ -4,7 +4,6 @@
 //! behind; [`Docker`] is its client, and [`DockerHost`] a host with both, with the datapath or without. Containers are made from one [`image`] with a server of ours and busybox in it,
 //! and [`DockerContainer`] is the way into their namespaces. Nothing here ever talks to another dockerd of the machine.
 
-mod api;
 mod cgroup;
 mod cli;
 mod compose;

@@ -2,19 +2,28 @@
 //!
 //! Own code, because iperf3 was unstable on a bare veth pair. Streams use cubic, whatever the machine's default is.
 
+mod datagrams;
+mod drain;
+mod latency;
 mod placement;
 mod rate;
-mod throughput;
+mod stream;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+pub use datagrams::datagram_rate;
+pub use latency::Latency;
 pub use placement::Placement;
-pub use rate::{Latency, connect_rate, request_response};
-pub use throughput::{datagram_rate, stream_rate};
+pub use rate::{connect_rate, request_response};
+pub use stream::stream_rate;
 
 use anyhow::Result;
 
 use crate::namespace::Namespace;
+
+/// How long either end waits for the other one before something is wrong.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// From where to where the load goes.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +36,34 @@ pub struct Path<'a> {
     pub bind: SocketAddr,
     /// What the client connects to; not `bind` where something translates.
     pub target: SocketAddr,
+}
+
+/// How load is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// On which cores.
+    pub placement: Placement,
+    /// Over so many connections, or source ports, at the same time.
+    pub flows: u16,
+    /// For so long.
+    pub duration: Duration,
+}
+
+impl Manner {
+    /// One flow.
+    #[must_use]
+    pub const fn single(placement: Placement, duration: Duration) -> Self {
+        Self { placement, flows: 1, duration }
+    }
+}
+
+/// Which end sends, where only one does. The client begins the flow in any case.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Direction {
+    /// The client.
+    ToServer,
+    /// The server.
+    ToClient,
 }
 
 /// Makes a namespace fit for many short connections: all ports, and few of them kept in TIME_WAIT.

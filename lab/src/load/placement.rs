@@ -5,8 +5,10 @@ use std::io;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::{Direction, Manner};
+
 /// On which cores client and server run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Placement {
     /// Both on core 0.
     Same,
@@ -30,6 +32,24 @@ impl Placement {
     /// Whether sockets are polled instead of waited for.
     pub(super) fn polls(self) -> bool {
         self == Self::Spin
+    }
+}
+
+impl Manner {
+    /// Pins the calling thread as the end that sends.
+    pub(super) fn pin_sender(self, direction: Direction) -> io::Result<()> {
+        match direction {
+            Direction::ToServer => self.placement.pin_client(),
+            Direction::ToClient => self.placement.pin_server(),
+        }
+    }
+
+    /// Pins the calling thread as the end that receives.
+    pub(super) fn pin_receiver(self, direction: Direction) -> io::Result<()> {
+        match direction {
+            Direction::ToServer => self.placement.pin_server(),
+            Direction::ToClient => self.placement.pin_client(),
+        }
     }
 }
 

@@ -1,14 +1,15 @@
-//! iptables rules in the shape that Docker 28 gives them.
+//! iptables rules in the shape that Docker 28 gives them, for IPv4 and IPv6.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use anyhow::Result;
 
+use super::{BRIDGE_SUBNET, SERVER, SERVICE};
+use crate::host::Family;
 use crate::namespace::Namespace;
 
 /// Which iptables.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Backend {
     /// iptables-nft.
     Nft,
@@ -17,14 +18,19 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Loads Docker's rules for one container on `docker0` with `count` published ports from `first` on, all leading
-    /// to its port `service`.
-    pub(super) fn load(self, host: &Namespace, container: IpAddr, service: u16, first: u16, count: u16) -> Result<()> {
-        let restore = match self {
-            Self::Nft => "iptables-nft-restore",
-            Self::Legacy => "iptables-legacy-restore",
-        };
-        host.run_with_input(restore, ["-w"], &rules(container, service, first, count)).map(drop)
+    /// Loads Docker's rules for one container on `docker0` with `count` published TCP ports from `first` on, the last of
+    /// which leads to [`SERVICE`]; behind them, that port of UDP.
+    pub(super) fn load(self, host: &Namespace, first: u16, count: u16) -> Result<()> {
+        for family in Family::ALL {
+            let restore = match (self, family) {
+                (Self::Nft, Family::V4) => "iptables-nft-restore",
+                (Self::Nft, Family::V6) => "ip6tables-nft-restore",
+                (Self::Legacy, Family::V4) => "iptables-legacy-restore",
+                (Self::Legacy, Family::V6) => "ip6tables-legacy-restore",
+            };
+            host.run_with_input(restore, ["-w"], &rules(family, first, count))?;
+        }
+        Ok(())
     }
 }
 
@@ -61,31 +67,39 @@ const NAT_HEAD: &str = "\
 :POSTROUTING ACCEPT [0:0]
 :DOCKER - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
--A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
--A POSTROUTING -s 10.50.0.0/24 ! -o docker0 -j MASQUERADE
 ";
 
-fn rules(container: IpAddr, service: u16, first: u16, count: u16) -> String {
+fn rules(family: Family, first: u16, count: u16) -> String {
+    let (container, subnet) = (family.of(SERVER), BRIDGE_SUBNET[usize::from(family == Family::V6)]);
+    let (length, loopback) = if family == Family::V4 { (32, "127.0.0.0/8") } else { (128, "::1/128") };
     let mut text = format!(
-        "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A PREROUTING -d {container}/32 ! -i docker0 -j DROP\nCOMMIT\n"
+        "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         -A PREROUTING -d {container}/{length} ! -i docker0 -j DROP\nCOMMIT\n"
     );
     text += FILTER_HEAD;
-    // One accept a published container port, as Docker writes them; the measured one is the last.
-    for offset in 0..count {
-        let port = if offset + 1 == count { service } else { 20_000 + offset };
+    // One accept a published container port, as Docker writes them.
+    for (protocol, _, port) in published(first, count) {
         let _ = writeln!(
             text,
-            "-A DOCKER -d {container}/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport {port} -j ACCEPT"
+            "-A DOCKER -d {container}/{length} ! -i docker0 -o docker0 -p {protocol} -m {protocol} --dport {port} -j ACCEPT"
         );
     }
     text += "-A DOCKER ! -i docker0 -o docker0 -j DROP\nCOMMIT\n";
     text += NAT_HEAD;
-    for offset in 0..count {
-        let (host_port, port) = (first + offset, if offset + 1 == count { service } else { 20_000 + offset });
+    let _ = writeln!(text, "-A OUTPUT ! -d {loopback} -m addrtype --dst-type LOCAL -j DOCKER");
+    let _ = writeln!(text, "-A POSTROUTING -s {subnet} ! -o docker0 -j MASQUERADE");
+    let target = if family == Family::V4 { container.to_string() } else { format!("[{container}]") };
+    for (protocol, host_port, port) in published(first, count) {
         let _ = writeln!(
             text,
-            "-A DOCKER ! -i docker0 -p tcp -m tcp --dport {host_port} -j DNAT --to-destination {container}:{port}"
+            "-A DOCKER ! -i docker0 -p {protocol} -m {protocol} --dport {host_port} -j DNAT --to-destination {target}:{port}"
         );
     }
     text + "COMMIT\n"
+}
+
+/// Protocol, host port and container port of each published port. The measured one is the last of TCP.
+fn published(first: u16, count: u16) -> impl Iterator<Item = (&'static str, u16, u16)> {
+    let others = (0..count - 1).map(move |offset| ("tcp", first + offset, 20_000 + offset));
+    others.chain(["tcp", "udp"].map(|protocol| (protocol, first + (count - 1), SERVICE)))
 }

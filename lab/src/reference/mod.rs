@@ -10,13 +10,13 @@
 
 mod docker_rules;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::Result;
 
 pub use docker_rules::Backend;
 
-use crate::lan::address;
+use crate::host::Family;
 use crate::link::Link;
 use crate::load::{Path, prepare};
 use crate::namespace::Namespace;
@@ -26,7 +26,16 @@ const SERVICE: u16 = 80;
 /// The first published host port of B2; the last one is measured.
 const FIRST_PUBLISHED: u16 = 10_000;
 
-/// One reference topology.
+/// The network that server, bridge and (but for R and B2) client are on: IPv4 and IPv6.
+const BRIDGE_SUBNET: [&str; 2] = ["10.50.0.0/24", "fd00:50::/64"];
+const GATEWAY: [&str; 2] = ["10.50.0.1", "fd00:50::1"];
+const CLIENT: [&str; 2] = ["10.50.0.2", "fd00:50::2"];
+const SERVER: [&str; 2] = ["10.50.0.3", "fd00:50::3"];
+/// The network that the client of R and B2 is on.
+const OUTSIDE_HOST: [&str; 2] = ["192.0.2.1", "2001:db8:2::1"];
+const OUTSIDE_CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8:2::10"];
+
+/// One reference topology, for IPv4 and IPv6.
 #[derive(Debug)]
 pub struct Reference {
     /// Where the client runs.
@@ -35,18 +44,17 @@ pub struct Reference {
     pub server: Namespace,
     /// What lies between them.
     pub host: Option<Namespace>,
-    target: SocketAddr,
-    server_address: IpAddr,
-    client_address: IpAddr,
+    client_addresses: [&'static str; 2],
+    /// What the client connects to; the server's own if it is not published.
+    published: Option<u16>,
 }
 
 impl Reference {
     /// L: the wire.
     pub fn wire() -> Result<Self> {
         let (client, server) = ends()?;
-        let link = Link { namespace: &client, name: "eth0", addresses: &["10.50.0.2/24"] };
-        link.join(&Link { namespace: &server, name: "eth0", addresses: &["10.50.0.3/24"] })?;
-        Ok(Self::new(client, server, None, "10.50.0.3"))
+        join((&client, "eth0", &CLIENT), (&server, "eth0", &SERVER))?;
+        Ok(Self::new(client, server, None))
     }
 
     /// R: a router without netfilter.
@@ -55,53 +63,46 @@ impl Reference {
         let host = Namespace::new("router")?;
         host.forward()?;
         join_outside(&host, &client)?;
-        let inside = Link { namespace: &host, name: "port0", addresses: &["10.50.0.1/24"] };
-        inside.join(&Link { namespace: &server, name: "eth0", addresses: &["10.50.0.3/24"] })?;
-        server.ip("route add default via 10.50.0.1")?;
-        Ok(Self { client_address: address("192.0.2.10"), ..Self::new(client, server, Some(host), "10.50.0.3") })
+        join((&host, "port0", &GATEWAY), (&server, "eth0", &SERVER))?;
+        route_by(&server, GATEWAY)?;
+        Ok(Self { client_addresses: OUTSIDE_CLIENT, ..Self::new(client, server, Some(host)) })
     }
 
     /// B0, B1n, B1l: two containers on a bridge; `rules` are Docker's, by one of the two iptables.
     pub fn bridge(rules: Option<Backend>) -> Result<Self> {
         let (client, server) = ends()?;
-        let host = bridge_host()?;
-        join_bridge(&host, &client, "port0", "10.50.0.2/24")?;
-        join_bridge(&host, &server, "port1", "10.50.0.3/24")?;
+        let host = bridge_host(rules.is_some())?;
+        join_bridge(&host, &client, "port0", &CLIENT)?;
+        join_bridge(&host, &server, "port1", &SERVER)?;
         if let Some(backend) = rules {
-            host.forward()?;
-            host.sysctl("bridge/bridge-nf-call-iptables", "1")?;
-            backend.load(&host, address("10.50.0.3"), SERVICE, FIRST_PUBLISHED, 1)?;
-        } else {
-            host.sysctl("bridge/bridge-nf-call-iptables", "0")?;
+            backend.load(&host, FIRST_PUBLISHED, 1)?;
         }
-        Ok(Self::new(client, server, Some(host), "10.50.0.3"))
+        Ok(Self::new(client, server, Some(host)))
     }
 
-    /// B2n, B2l: a published port, the last of `ports`; and masquerade the other way.
+    /// B2n, B2l: a published port (TCP and UDP), the last of `ports`; and masquerade the other way.
     pub fn published(backend: Backend, ports: u16) -> Result<Self> {
         let (client, server) = ends()?;
-        let host = bridge_host()?;
-        host.forward()?;
-        host.sysctl("bridge/bridge-nf-call-iptables", "1")?;
+        let host = bridge_host(true)?;
         join_outside(&host, &client)?;
-        join_bridge(&host, &server, "port0", "10.50.0.3/24")?;
-        backend.load(&host, address("10.50.0.3"), SERVICE, FIRST_PUBLISHED, ports)?;
-        let target = SocketAddr::new(address("192.0.2.1"), FIRST_PUBLISHED + ports - 1);
-        let reference = Self::new(client, server, Some(host), "10.50.0.3");
-        Ok(Self { target, client_address: address("192.0.2.10"), ..reference })
+        join_bridge(&host, &server, "port0", &SERVER)?;
+        backend.load(&host, FIRST_PUBLISHED, ports)?;
+        let published = Some(FIRST_PUBLISHED + (ports - 1));
+        Ok(Self { published, client_addresses: OUTSIDE_CLIENT, ..Self::new(client, server, Some(host)) })
     }
 
     /// From the client to the server.
     #[must_use]
-    pub fn path(&self) -> Path<'_> {
-        let bind = SocketAddr::new(self.server_address, SERVICE);
-        Path { client: &self.client, server: &self.server, bind, target: self.target }
+    pub fn path(&self, family: Family) -> Path<'_> {
+        let bind = SocketAddr::new(family.of(SERVER), SERVICE);
+        let target = self.published.map_or(bind, |port| SocketAddr::new(family.of(OUTSIDE_HOST), port));
+        Path { client: &self.client, server: &self.server, bind, target }
     }
 
     /// The other way round: from the container out, masqueraded where the topology does that.
     #[must_use]
-    pub fn outward(&self) -> Path<'_> {
-        let bind = SocketAddr::new(self.client_address, SERVICE);
+    pub fn outward(&self, family: Family) -> Path<'_> {
+        let bind = SocketAddr::new(family.of(self.client_addresses), SERVICE);
         Path { client: &self.server, server: &self.client, bind, target: bind }
     }
 
@@ -113,10 +114,8 @@ impl Reference {
         }
     }
 
-    fn new(client: Namespace, server: Namespace, host: Option<Namespace>, server_address: &str) -> Self {
-        let server_address = address(server_address);
-        let target = SocketAddr::new(server_address, SERVICE);
-        Self { client, server, host, target, server_address, client_address: address("10.50.0.2") }
+    fn new(client: Namespace, server: Namespace, host: Option<Namespace>) -> Self {
+        Self { client, server, host, client_addresses: CLIENT, published: None }
     }
 }
 
@@ -127,23 +126,49 @@ fn ends() -> Result<(Namespace, Namespace)> {
     Ok((client, server))
 }
 
-fn bridge_host() -> Result<Namespace> {
+fn bridge_host(netfilter: bool) -> Result<Namespace> {
     let host = Namespace::new("bridge")?;
-    host.ip("link add docker0 type bridge\naddr add 10.50.0.1/24 dev docker0\nlink set docker0 up")?;
+    host.ip("link add docker0 type bridge\nlink set docker0 up")?;
+    for (address, length) in GATEWAY.into_iter().zip([24, 64]) {
+        host.ip(&format!("addr add {address}/{length} dev docker0"))?;
+    }
+    if netfilter {
+        host.forward()?;
+    }
+    for setting in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
+        host.sysctl(setting, if netfilter { "1" } else { "0" })?;
+    }
     Ok(host)
 }
 
-fn join_bridge(host: &Namespace, container: &Namespace, port: &str, address: &str) -> Result<()> {
-    let link = Link { namespace: host, name: port, addresses: &[] };
-    link.join(&Link { namespace: container, name: "eth0", addresses: &[address] })?;
+type End<'a> = (&'a Namespace, &'a str, &'a [&'a str]);
+
+/// Joins two namespaces by a veth pair; addresses are IPv4's, then IPv6's.
+fn join(one: End<'_>, other: End<'_>) -> Result<()> {
+    let [one_addresses, other_addresses] = [one, other].map(|(.., addresses)| with_lengths(addresses));
+    let [one_addresses, other_addresses] =
+        [&one_addresses, &other_addresses].map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
+    let link = Link { namespace: one.0, name: one.1, addresses: &one_addresses };
+    link.join(&Link { namespace: other.0, name: other.1, addresses: &other_addresses })
+}
+
+fn with_lengths(addresses: &[&str]) -> Vec<String> {
+    addresses.iter().zip(["/24", "/64"]).map(|(address, length)| format!("{address}{length}")).collect()
+}
+
+fn route_by(namespace: &Namespace, gateway: [&str; 2]) -> Result<()> {
+    namespace.ip(&format!("route add default via {}\nroute add default via {}", gateway[0], gateway[1]))
+}
+
+fn join_bridge(host: &Namespace, container: &Namespace, port: &str, addresses: &[&str]) -> Result<()> {
+    join((host, port, &[]), (container, "eth0", addresses))?;
     host.ip(&format!("link set {port} master docker0"))?;
-    container.ip("route add default via 10.50.0.1")
+    route_by(container, GATEWAY)
 }
 
 fn join_outside(host: &Namespace, client: &Namespace) -> Result<()> {
-    let outside = Link { namespace: client, name: "eth0", addresses: &["192.0.2.10/24"] };
-    outside.join(&Link { namespace: host, name: "up0", addresses: &["192.0.2.1/24"] })?;
-    client.ip("route add default via 192.0.2.1")
+    join((client, "eth0", &OUTSIDE_CLIENT), (host, "up0", &OUTSIDE_HOST))?;
+    route_by(client, OUTSIDE_HOST)
 }
 
 #[cfg(test)]
@@ -151,9 +176,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::load::{Placement, connect_rate, datagram_rate, request_response, stream_rate};
+    use crate::load::{Direction, Manner, Placement, connect_rate, datagram_rate, request_response, stream_rate};
 
-    /// Every reference carries every kind of load.
+    const BRIEF: Duration = Duration::from_millis(60);
+
+    /// Every reference carries every kind of load, by both families.
     #[test]
     fn references_carry_load() {
         let references = [
@@ -167,28 +194,53 @@ mod tests {
         ];
         for (name, reference) in references {
             let reference = reference.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-            let (path, brief) = (reference.path(), Duration::from_millis(60));
-            let latency = request_response(path, Placement::Same, brief).unwrap_or_else(|e| panic!("{name}: {e:#}"));
-            let connections = connect_rate(path, Placement::Same, brief).unwrap_or_else(|e| panic!("{name}: {e:#}"));
-            let stream = stream_rate(path, Placement::Across, brief).unwrap_or_else(|e| panic!("{name}: {e:#}"));
-            let published = name.starts_with("B2");
-            // Docker publishes TCP here, so UDP has nowhere to go.
-            let datagrams = if published { 1.0 } else { datagram_rate(path, Placement::Across, brief).expect(name) };
-            println!("{name:4} {latency:?} {connections:.0}/s {stream:.2} Gbit/s {datagrams:.0}/s");
-            for rate in [latency.rate, connections, stream, datagrams] {
-                assert!(rate > 0.0, "{name}");
+            for family in Family::ALL {
+                carries_load(name, reference.path(family));
+                carries_load(name, reference.outward(family));
             }
         }
     }
 
-    /// The rules are in the path: the published port is reached, and without forwarding it is not.
+    fn carries_load(name: &str, path: Path<'_>) {
+        let single = Manner::single(Placement::Same, BRIEF);
+        let latency = request_response(path, single).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        let connections = connect_rate(path, Placement::Same, BRIEF).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        println!("{name:4} {:.0}/s, p50 {:?} p99 {:?}, {connections:.0}/s", latency.rate, latency.p50(), latency.p99());
+        assert!(latency.rate > 0.0 && connections > 0.0 && latency.p50() <= latency.p99(), "{name}");
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            let manner = Manner { flows: 3, ..Manner::single(Placement::Spin, BRIEF) };
+            let stream = stream_rate(path, manner, direction).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+            let datagrams = datagram_rate(path, manner, direction).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+            println!("     {direction:?} {stream:.2} Gbit/s {datagrams:.0}/s");
+            assert!(stream > 0.0 && datagrams > 0.0, "{name}");
+        }
+    }
+
+    /// With several flows, several requests are under way: each waits for those before it.
+    #[test]
+    fn flows_are_under_way_together() {
+        let reference = Reference::wire().expect("stands");
+        let latency = |flows| {
+            let manner = Manner { flows, ..Manner::single(Placement::Same, BRIEF) };
+            request_response(reference.path(Family::V4), manner).expect("answered").p50()
+        };
+        let (one, many) = (latency(1), latency(32));
+        assert!(many > one * 4, "{one:?} {many:?}");
+    }
+
+    /// The rules are in the path: the published port is reached, and the one beside it is not.
     #[test]
     fn published_reference_goes_through_its_rules() {
-        let reference = Reference::published(Backend::Nft, 10).expect("stands");
-        let path = reference.path();
-        connect_rate(path, Placement::Same, Duration::from_millis(20)).expect("reached");
-        connect_rate(reference.outward(), Placement::Same, Duration::from_millis(20)).expect("masqueraded");
-        let beyond = Path { target: SocketAddr::new(path.target.ip(), path.target.port() + 1), ..path };
-        assert!(connect_rate(beyond, Placement::Same, Duration::from_millis(20)).is_err());
+        for backend in [Backend::Nft, Backend::Legacy] {
+            let reference = Reference::published(backend, 10).expect("stands");
+            for family in Family::ALL {
+                let path = reference.path(family);
+                let connect = |path| connect_rate(path, Placement::Same, Duration::from_millis(20));
+                connect(path).expect("reached");
+                connect(reference.outward(family)).expect("masqueraded");
+                let beyond = Path { target: SocketAddr::new(path.target.ip(), path.target.port() + 1), ..path };
+                assert!(connect(beyond).is_err(), "{backend:?} {family:?}");
+            }
+        }
     }
 }
