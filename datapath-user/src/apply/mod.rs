@@ -20,7 +20,7 @@ use crate::plan::{self, Contents, Devices};
 pub use bridge::{guard_bridge, guard_port, release_bridge, release_port};
 pub use gateway::{open as reopen_gateway, set_sysctls as gateway_sysctls};
 pub use port::{Leaving, interface as container_interface};
-pub use reservations::{Key, Reservations, port_set, wanted as wanted_reservations};
+pub use reservations::{Reservations, port_set};
 pub use tables::{reach as reach_contents, read as read_tables};
 
 /// What is acted on.

@@ -22,11 +22,7 @@ pub struct Key {
 
 impl Key {
     fn wildcard(self) -> Self {
-        let address = match self.address {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        Self { address, ..self }
+        Self { address: wildcard(self.address), ..self }
     }
 
     /// The same port on all addresses of the other IP version, if this is on all of one.
@@ -63,7 +59,7 @@ enum Held {
 pub struct Reservations {
     held: BTreeMap<Key, Held>,
     /// What the state before needs. Some of it may not be held: a program took it while no daemon was there.
-    needed: BTreeSet<Key>,
+    needed: Wanted,
 }
 
 /// What a change has claimed, and let go of to claim it.
@@ -73,20 +69,55 @@ pub struct Claimed {
     superseded: Vec<Key>,
 }
 
-/// The ports to hold: where one is published on all addresses, that holds it on each.
-#[must_use]
-pub fn wanted(model: &Model) -> BTreeSet<Key> {
-    let mut keys = BTreeSet::new();
-    let routed = |publication: &&Publication| publication.target.as_ref().is_some_and(|target| target.routed);
-    // dockerd binds its ports itself.
-    let ours = model.publications.values().filter(|publication| publication.docker.is_none());
-    for publication in ours.filter(|publication| !routed(publication)) {
-        for address in publication.claimed() {
-            keys.extend(publication.host.ports().map(|port| Key { port, protocol: publication.protocol, address }));
+/// The ports to hold, by what they are of: an address, or all of one IP version.
+#[derive(Clone, Debug, Default)]
+struct Wanted(BTreeMap<(Protocol, IpAddr), PortSet>);
+
+impl Wanted {
+    /// Where a port is published on all addresses, that holds it on each.
+    fn of(model: &Model) -> Self {
+        let mut claimed: BTreeMap<(Protocol, IpAddr), PortSet> = BTreeMap::new();
+        let routed = |publication: &&Publication| publication.target.as_ref().is_some_and(|target| target.routed);
+        // dockerd binds its ports itself.
+        let ours = model.publications.values().filter(|publication| publication.docker.is_none());
+        for publication in ours.filter(|publication| !routed(publication) && publication.protocol != Protocol::Sctp) {
+            for address in publication.claimed() {
+                let ports = claimed.entry((publication.protocol, address)).or_default();
+                ports.insert(publication.host.first..=publication.host.last);
+            }
         }
+        let wildcards: Vec<_> = claimed.iter().filter(|((_, address), _)| address.is_unspecified()).collect();
+        let covered = |(protocol, address): (Protocol, IpAddr)| {
+            let same = |other: &IpAddr| *other != address && *other == wildcard(address);
+            wildcards.iter().find(|((other, all), _)| *other == protocol && same(all)).map(|(_, ports)| *ports)
+        };
+        let held = |(of, ports): (&_, &PortSet)| match covered(*of) {
+            Some(covered) => (*of, ports.clone().without(covered)),
+            None => (*of, ports.clone()),
+        };
+        Self(claimed.iter().map(held).collect())
     }
-    let covered = |key: &Key| key.address.is_unspecified() || !keys.contains(&key.wildcard());
-    keys.iter().filter(|key| key.transport().is_some() && covered(key)).copied().collect()
+
+    /// Those that the other has not.
+    fn without(&self, other: &Self) -> BTreeSet<Key> {
+        let keys = |(&(protocol, address), ports): (&(Protocol, IpAddr), &PortSet)| {
+            let ports = ports.clone();
+            let ports = match other.0.get(&(protocol, address)) {
+                Some(known) => ports.without(known),
+                None => ports,
+            };
+            ports.iter().map(|port| Key { port, protocol, address }).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(keys).collect()
+    }
+}
+
+/// All addresses of an address's IP version.
+const fn wildcard(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
 }
 
 impl Reservations {
@@ -95,7 +126,7 @@ impl Reservations {
     /// # Errors
     /// When a port is taken; says by whom.
     pub fn claim(&mut self, model: &Model) -> Result<Claimed, ReserveError> {
-        let missing: BTreeSet<_> = wanted(model).into_iter().filter(|key| !self.needed.contains(key)).collect();
+        let missing = Wanted::of(model).without(&self.needed);
         let mut claimed = Claimed::default();
         for key in &missing {
             let Some(transport) = key.transport() else { continue };
@@ -141,8 +172,10 @@ impl Reservations {
 
     /// Our own socket on a single address would be in the way of the one on all of them.
     fn let_go_of_single(&mut self, wildcard: Key) -> Vec<Key> {
+        let [first, last] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from_bits(u128::MAX))];
+        let same_port = self.held.range(Key { address: first, ..wildcard }..=Key { address: last, ..wildcard });
         let single: Vec<_> =
-            self.held.keys().filter(|key| **key != wildcard && key.wildcard() == wildcard).copied().collect();
+            same_port.map(|(key, _)| *key).filter(|key| *key != wildcard && key.wildcard() == wildcard).collect();
         for key in &single {
             self.held.remove(key);
         }
@@ -159,16 +192,19 @@ impl Reservations {
 
     /// Lets go of what is no longer needed: `model` is the state now.
     pub fn release(&mut self, model: &Model) {
-        let wanted = wanted(model);
-        self.held.retain(|key, _| wanted.contains(key));
+        let wanted = Wanted::of(model);
+        for key in self.needed.without(&wanted) {
+            self.held.remove(&key);
+        }
         self.needed = wanted;
     }
 
     /// Holds what it can of what `model` needs; returns why not the rest. For ports that were published before: their
     /// publications stay, for translation comes before any socket.
     pub fn hold_what_is_free(&mut self, model: &Model) -> Vec<ReserveError> {
-        self.needed = wanted(model);
-        let missing: BTreeSet<_> = self.needed.iter().filter(|key| !self.held.contains_key(key)).copied().collect();
+        self.needed = Wanted::of(model);
+        let missing: BTreeSet<_> =
+            self.needed.without(&Wanted::default()).into_iter().filter(|key| !self.held.contains_key(key)).collect();
         let mut taken = Vec::new();
         for key in &missing {
             let other = key.other_version().filter(|other| missing.contains(other));
@@ -204,7 +240,7 @@ fn dual_socket(port: u16, transport: Transport) -> nix::Result<OwnedFd> {
 /// The host ports to hold, for `ip_local_reserved_ports`.
 #[must_use]
 pub fn port_set(model: &Model) -> PortSet {
-    wanted(model).into_iter().map(|key| key.port).collect()
+    Wanted::of(model).0.values().fold(PortSet::default(), PortSet::union)
 }
 
 #[cfg(test)]
@@ -226,7 +262,8 @@ mod tests {
         for port in ["192.0.2.1:80:80", "192.0.2.2:80:81", "192.0.2.1:81:81", "80:82", "5:5/sctp"] {
             model.publish(&port.parse().expect("a port"), "web", None, &[]).expect("published");
         }
-        let shown: Vec<_> = wanted(&model).into_iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
+        let keys = Wanted::of(&model).without(&Wanted::default());
+        let shown: Vec<_> = keys.iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
         assert_eq!(shown, ["0.0.0.0:80", ":::80", "192.0.2.1:81"]);
         assert_eq!(port_set(&model).to_string(), "80-81");
     }

@@ -84,19 +84,19 @@ impl Engine {
             let counters = self.state.model.counters.clone();
             self.state.model = Model { counters, ..before };
             self.store.save(&self.state).context("and the state before could not be stored again")?;
-            self.update_reserved_ports().context("and the reserved ports could not be set back")?;
+            self.reserve_ports().context("and the reserved ports could not be set back")?;
+            self.store.save(&self.state).context("and the state before could not be stored again")?;
         }
         self.readers.publish(self.take_snapshot());
         changed
     }
 
     async fn store_and_apply(&mut self, before: &Model, namespaces: &Namespaces) -> Result<(), Failure> {
-        self.store.save(&self.state)?;
-        let ports_change = port_set(before) != port_set(&self.state.model);
         // Before the maps: what fails after them would leave them changed.
-        if ports_change {
-            self.update_reserved_ports()?;
+        if port_set(before) != port_set(&self.state.model) {
+            self.reserve_ports()?;
         }
+        self.store.save(&self.state)?;
         let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, namespaces).await?;
         for problem in problems {
             tracing::warn!("removed, but not completely; it is tried again: {problem:#}");
@@ -104,16 +104,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Keeps published ports from being taken for outgoing connections, next to the user's own list.
-    fn update_reserved_ports(&mut self) -> anyhow::Result<()> {
-        let ours = port_set(&self.state.model);
-        let Some(mut reserved) = self.state.remembered.reserved_ports.clone() else { return Ok(()) };
-        reserved.update(&ours)?;
-        if self.state.remembered.reserved_ports.as_ref() != Some(&reserved) {
-            self.state.remembered.reserved_ports = Some(reserved);
-            self.store.save(&self.state)?;
+    /// Keeps published ports from being taken for outgoing connections, next to the user's own list. The caller stores what
+    /// is remembered of it.
+    fn reserve_ports(&mut self) -> anyhow::Result<()> {
+        match &mut self.state.remembered.reserved_ports {
+            Some(reserved) => reserved.update(&port_set(&self.state.model)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn take_snapshot(&self) -> Snapshot {

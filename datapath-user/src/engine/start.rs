@@ -83,7 +83,8 @@ impl Engine {
         }
         let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, &Namespaces::default()).await?;
         problems.iter().for_each(|problem| tracing::warn!("{problem:#}"));
-        self.update_reserved_ports()?;
+        self.reserve_ports()?;
+        self.store.save(&self.state)?;
         self.kernel.datapath.attach(Program::FromLoopback, loopback)?;
         for failure in self.resync(true).await.failures {
             tracing::warn!("the host could not be followed, it is tried again: {failure}");

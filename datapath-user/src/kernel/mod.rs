@@ -21,6 +21,7 @@ pub mod netns;
 mod open_tests;
 pub mod pins;
 pub mod port_owner;
+mod port_set;
 pub mod probes;
 pub mod program_log;
 pub mod programs;

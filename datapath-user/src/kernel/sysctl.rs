@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-pub use super::reserved_ports::{PortSet, ReservedPorts};
+pub use super::port_set::PortSet;
+pub use super::reserved_ports::ReservedPorts;
 
 /// A value that was changed, and what it was.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,9 +1,10 @@
 //! The changes that lead from one content of the maps to another.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use datapath_common::abi::{Address, Endpoint, Network, Publication, PublishedKey};
 use ipnet::IpNet;
+use rustc_hash::FxHashSet;
 
 use super::Contents;
 
@@ -76,7 +77,7 @@ pub fn changes(desired: &Contents, actual: &Contents) -> Vec<Change> {
 
 /// How many of a network's present members stay: those come first among the desired ones.
 fn staying(network: u32, desired: &Contents, actual: &Contents) -> u32 {
-    let present: HashSet<u32> = actual.members_of(network).collect();
+    let present: FxHashSet<u32> = actual.members_of(network).collect();
     (0..).zip(desired.members_of(network)).take_while(|(_, ifindex)| present.contains(ifindex)).count() as u32
 }
 
@@ -113,7 +114,7 @@ fn add_members(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
 }
 
 fn remove_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
-    let mut still_wanted: Option<HashSet<PublishedKey>> = None;
+    let mut still_wanted: Option<FxHashSet<PublishedKey>> = None;
     for (index, published) in &actual.publications {
         let kept = desired.publications.get(index).map_or(&[][..], |kept| &kept.keys);
         if kept == published.keys {
@@ -202,7 +203,7 @@ fn write_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
     for (index, published) in &desired.publications {
         let present = actual.publications.get(index).map_or(&[][..], |present| &present.keys);
         if present != published.keys {
-            let there: HashSet<_> = present.iter().collect();
+            let there: FxHashSet<_> = present.iter().collect();
             let coming: Vec<_> = published.keys.iter().filter(|key| !there.contains(key)).copied().collect();
             if !coming.is_empty() {
                 plan.push(Change::Publish(*index, coming));
@@ -245,7 +246,7 @@ impl Contents {
             Change::ClearPublication(index) => drop(self.publications.remove(index)),
             Change::Publish(index, keys) => self.note_published(*index, keys),
             Change::Unpublish(index, keys) => {
-                let leaving: HashSet<_> = keys.iter().collect();
+                let leaving: FxHashSet<_> = keys.iter().collect();
                 if let Some(published) = self.publications.get_mut(index) {
                     published.keys.retain(|key| !leaving.contains(key));
                 }
@@ -255,7 +256,7 @@ impl Contents {
 
     /// A key leads to one publication: those that had it before lose it.
     fn note_published(&mut self, index: u32, keys: &[PublishedKey]) {
-        let coming: HashSet<_> = keys.iter().collect();
+        let coming: FxHashSet<_> = keys.iter().collect();
         for (_, other) in self.publications.iter_mut().filter(|(other, _)| **other != index) {
             other.keys.retain(|key| !coming.contains(key));
         }
