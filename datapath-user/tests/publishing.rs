@@ -104,7 +104,7 @@ fn p1_sctp_keeps_its_port() {
         let frame =
             Ethernet::new(macs.0, macs.1).ip(family.of(Lan::MACHINE), family.of(Lan::HOST)).protocol(SCTP, &INIT);
         send_frames(machine, Lan::TO_HOST, &[frame]).expect("sends");
-        let arrived = on_a.wait_for(Duration::from_secs(1), |frame| frame.view.payload == INIT);
+        let arrived = on_a.wait_for(lab::PATIENCE, |frame| frame.view.payload == INIT);
         let arrived = arrived.unwrap_or_else(|| panic!("{family:?} does not arrive; drops: {:?}", scene.drops()));
         assert_eq!(arrived.view.destination, Some(of(family, endpoint(1, 10))));
         assert_eq!(arrived.view.source, Some(family.of(Lan::MACHINE)));

@@ -11,7 +11,7 @@ use lab::capture::Captured;
 use lab::client::{Client, set_hops};
 use lab::frame::Transport;
 use lab::icmp_error::{IcmpError, Inquirer};
-use lab::{Capture, Container, Family, Lan, Namespace, Offload};
+use lab::{Capture, Container, Family, Lan, Namespace, Offload, PATIENCE};
 use support::{Scene, assert_no_leak, at, configured, endpoint, gateway, of, serve};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ fn segments_are_answered(scene: &Scene, a: &Container, offload: &str) {
         set_hops(&stream, target, 1).expect("set");
         stream.write_all(&[7; 40_000]).expect("is sent in large pieces");
         let answered = |large: bool| {
-            capture.wait_for(SECOND, |frame| {
+            capture.wait_for(PATIENCE, |frame| {
                 let answer = matches!(frame.view.transport, Transport::Icmp { kind: 11 | 3, .. }) && !frame.outgoing;
                 answer && (frame.bytes.len() > 500) == large
             })

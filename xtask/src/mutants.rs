@@ -26,7 +26,7 @@ const VARIABLE: &str = "DATAPATH_TEST_MUTANT";
 type Table = BTreeMap<String, Vec<String>>;
 
 /// Tests that run at once: they wait more than they compute, for what a fault keeps from arriving.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 3;
 
 /// Runs all faults, or those whose name contains one of `filters`; with `first`, against the first test of each only.
 pub fn run(filters: &[String], first: bool) -> Result<()> {
