@@ -73,7 +73,7 @@ fn run(
     hook: Hook,
     path: impl FnOnce(&mut Skb, &Maps, &mut Scratch) -> Outcome,
 ) -> i32 {
-    // An array of one entry has the entry 0.
+    // An array has all its entries.
     let Some(scratch) = Maps::blank_scratch(program) else {
         return TC_ACT_SHOT;
     };

@@ -6,7 +6,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use datapath_common::{
-    abi::FlowEnd,
+    abi::{DropReason, FlowEnd},
     path::{Packed, Scratch, stages},
 };
 
@@ -32,7 +32,7 @@ pub extern "C" fn answer(skb: *mut __sk_buff, program: u64, missing: u32, told: 
 fn run(mut packet: Skb, stage: impl FnOnce(&mut Skb, &mut Scratch) -> Packed) -> u64 {
     // An array has all its entries.
     let Some(scratch) = Maps::scratch(packet.program as u32) else {
-        return Packed::NONE.word();
+        return Packed::new(Err(DropReason::WriteFailed)).word();
     };
     stage(&mut packet, scratch).word()
 }

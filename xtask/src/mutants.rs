@@ -25,7 +25,8 @@ const VARIABLE: &str = "DATAPATH_TEST_MUTANT";
 /// A fault, and the tests that must notice it: `file::test`.
 type Table = BTreeMap<String, Vec<String>>;
 
-/// Tests that run at once: they wait more than they compute, for what a fault keeps from arriving.
+/// Tests that run at once: they wait more than they compute, for what a fault keeps from arriving. More would fail for want of
+/// time, which passes for having noticed.
 const AT_ONCE: usize = 3;
 
 /// Runs all faults, or those whose name contains one of `filters`; with `first`, against the first test of each only.

@@ -15,7 +15,7 @@ use clap::Parser;
 
 /// Compares the datapath with the wire, a router, and a bridge with iptables, and judges what it measures.
 ///
-/// Ends with 1 where something fails, with 2 where a target is missed.
+/// Ends with 1 where something fails, with 3 where a target is missed.
 #[derive(Parser)]
 struct Arguments {
     /// The daemon's binary.
@@ -50,7 +50,7 @@ struct Arguments {
 /// Something went wrong.
 const FAILED: u8 = 1;
 /// What was measured is not what it must be.
-const MISSED: u8 = 2;
+const MISSED: u8 = 3;
 
 fn main() -> ExitCode {
     match measure(&Arguments::parse()) {

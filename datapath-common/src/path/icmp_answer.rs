@@ -35,9 +35,6 @@ pub(super) fn or_answer<P: Packet, T: Tables>(
     }
 }
 
-// Each stage is a function of its own and leaves what it found in memory, where the verifier knows no value of it: so the
-// ways through one are not multiplied by those through the next.
-
 #[inline(always)]
 pub(super) fn answer<P: Packet, T: Tables>(
     packet: &mut P,
@@ -61,6 +58,9 @@ pub(super) fn answer<P: Packet, T: Tables>(
         Err(reason)
     })
 }
+
+// Each step is a function of its own and leaves what it found in memory, where the verifier knows no value of it: so the ways
+// through one are not multiplied by those through the next.
 
 /// Errors are never about errors, later fragments, what went to a group, or what came from no single host (RFC 1122 section
 /// 3.2.2, RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 (e)). Of ICMP, only queries are answered.

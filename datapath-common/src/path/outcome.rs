@@ -82,14 +82,14 @@ impl Packed {
         matches!(self.outcome(), Some(Ok(Verdict::ToHost(_) | Verdict::ToBridge(_))))
     }
 
-    /// The word.
+    /// As a global function returns it.
     #[inline(always)]
     #[must_use]
     pub const fn word(self) -> u64 {
         self.0
     }
 
-    /// From the word.
+    /// What a global function has returned.
     #[inline(always)]
     #[must_use]
     pub const fn from_word(word: u64) -> Self {

@@ -86,10 +86,8 @@ impl Wanted {
                 ports.insert(publication.host.first..=publication.host.last);
             }
         }
-        let wildcards: Vec<_> = claimed.iter().filter(|((_, address), _)| address.is_unspecified()).collect();
         let covered = |(protocol, address): (Protocol, IpAddr)| {
-            let same = |other: &IpAddr| *other != address && *other == wildcard(address);
-            wildcards.iter().find(|((other, all), _)| *other == protocol && same(all)).map(|(_, ports)| *ports)
+            claimed.get(&(protocol, wildcard(address))).filter(|_| !address.is_unspecified())
         };
         let held = |(of, ports): (&_, &PortSet)| match covered(*of) {
             Some(covered) => (*of, ports.clone().without(covered)),
@@ -130,7 +128,8 @@ impl Reservations {
         let mut claimed = Claimed::default();
         for key in &missing {
             let Some(transport) = key.transport() else { continue };
-            if self.held.contains_key(key) {
+            // Our own socket on all addresses holds it until that is let go of, and then this one's turn comes.
+            if self.held.contains_key(key) || self.held.contains_key(&key.wildcard()) {
                 continue;
             }
             if key.address.is_unspecified() {
@@ -196,6 +195,13 @@ impl Reservations {
         for key in self.needed.without(&wanted) {
             self.held.remove(&key);
         }
+        for key in wanted.without(&self.needed) {
+            if !self.held.contains_key(&key)
+                && let Err(taken) = self.hold_ahead(key)
+            {
+                tracing::warn!("a published port is not held: {taken}");
+            }
+        }
         self.needed = wanted;
     }
 
@@ -250,6 +256,7 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+    use crate::kernel::scratch;
     use crate::model::{AttachRequest, Host, NetworkRequest, random_ula};
 
     #[test]
@@ -293,5 +300,30 @@ mod tests {
             reservations.claim(&model).expect("free again");
         });
         test.join().expect("the test");
+    }
+
+    #[test]
+    fn one_address_is_held_when_all_are_let_go_of() {
+        scratch::in_namespace(|| {
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("iproute2");
+            assert!(up.success());
+            let mut model = Model::default();
+            let network = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
+            model.create_network(&network, random_ula([1; 7]), &Host::default()).expect("a network");
+            let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
+            model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
+            let mut reservations = Reservations::default();
+            for step in ["127.0.0.1:80:80", "80:81", "-80", "80:81", "-127.0.0.1:80", "127.0.0.1:80:80", "-80"] {
+                match step.strip_prefix('-') {
+                    Some(port) => drop(model.unpublish(&port.parse().expect("a port")).expect("unpublished")),
+                    None => drop(model.publish(&step.parse().expect("a port"), "web", None, &[]).expect("published")),
+                }
+                reservations.claim(&model).unwrap_or_else(|error| panic!("{step}: {error}"));
+                reservations.release(&model);
+                let all = model.publications.values().any(|publication| publication.host_ip.is_none());
+                assert!(TcpListener::bind("127.0.0.1:80").is_err(), "after {step}");
+                assert_eq!(TcpListener::bind("127.0.0.2:80").is_err(), all, "after {step}");
+            }
+        });
     }
 }

@@ -83,9 +83,9 @@ impl Engine {
             // What was given out is not given out again: the kernel may have seen it.
             let counters = self.state.model.counters.clone();
             self.state.model = Model { counters, ..before };
+            let reserved = self.reserve_ports();
             self.store.save(&self.state).context("and the state before could not be stored again")?;
-            self.reserve_ports().context("and the reserved ports could not be set back")?;
-            self.store.save(&self.state).context("and the state before could not be stored again")?;
+            reserved.context("and the reserved ports could not be set back")?;
         }
         self.readers.publish(self.take_snapshot());
         changed
@@ -94,9 +94,12 @@ impl Engine {
     async fn store_and_apply(&mut self, before: &Model, namespaces: &Namespaces) -> Result<(), Failure> {
         // Before the maps: what fails after them would leave them changed.
         if port_set(before) != port_set(&self.state.model) {
+            self.announce_ports();
+            self.store.save(&self.state)?;
             self.reserve_ports()?;
+        } else {
+            self.store.save(&self.state)?;
         }
-        self.store.save(&self.state)?;
         let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, namespaces).await?;
         for problem in problems {
             tracing::warn!("removed, but not completely; it is tried again: {problem:#}");
@@ -104,8 +107,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Keeps published ports from being taken for outgoing connections, next to the user's own list. The caller stores what
-    /// is remembered of it.
+    /// Remembers which ports are about to be reserved: whenever the daemon ends, those are not taken for the user's.
+    fn announce_ports(&mut self) {
+        if let Some(reserved) = &mut self.state.remembered.reserved_ports {
+            reserved.announce(&port_set(&self.state.model));
+        }
+    }
+
+    /// Keeps published ports from being taken for outgoing connections, next to the user's own list. What is remembered of
+    /// it is stored with the next change: until then more is thought to be ours than is.
     fn reserve_ports(&mut self) -> anyhow::Result<()> {
         match &mut self.state.remembered.reserved_ports {
             Some(reserved) => reserved.update(&port_set(&self.state.model)),

@@ -28,7 +28,7 @@ pub mod programs;
 pub mod reservation;
 pub mod reserved_ports;
 #[cfg(test)]
-mod scratch;
+pub mod scratch;
 pub mod subnets;
 pub mod sysctl;
 pub mod tables;

@@ -34,6 +34,12 @@ impl ReservedPorts {
         Ok(Self { written: user.clone(), user })
     }
 
+    /// Takes these for ours from now on, whether they are reserved yet or not.
+    pub fn announce(&mut self, ours: &PortSet) {
+        let coming = ours.clone().without(&self.user);
+        self.written = std::mem::take(&mut self.written).union(&coming);
+    }
+
     /// Reserves `ours` next to the user's list, as the user may have changed it since the last call.
     pub fn update(&mut self, ours: &PortSet) -> Result<()> {
         let present = present()?;
@@ -94,6 +100,10 @@ mod tests {
         assert_eq!(reserved.user_list(&ports("80")), ports(""));
         reserved.written = ports("22");
         assert_eq!(reserved.user_list(&ports("22")), ports("22"));
+        // Whether the daemon ends before or after it has written what it was about to write.
+        reserved.announce(&ports("22,80"));
+        assert_eq!(reserved.user_list(&ports("22")), ports("22"));
+        assert_eq!(reserved.user_list(&ports("22,80")), ports("22"));
     }
 
     #[test]

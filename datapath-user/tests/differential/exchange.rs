@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::canonical::{Canonical, Context};
-use crate::difference::{Difference, Missing};
+use crate::difference::{Difference, Missing, is_published};
 use crate::grammar::Step;
-use crate::locate::Ends;
+use crate::locate::{Ends, UDP, locate};
 use crate::reassembly::reassembled;
-use crate::twins::{Arrival, LAN, ORACLE, OURS, World};
+use crate::twins::{Arrival, LAN, MEMBERS, ORACLE, OURS, World};
 
 /// A batch is over when nothing has come for so many milliseconds.
 const QUIET: u16 = 3;
@@ -31,13 +31,22 @@ pub struct Exchange<'a> {
     /// The arrivals, with datagrams in place of their fragments.
     datagrams: [Vec<Arrival>; 2],
     pub seen: BTreeMap<Canonical, Seen>,
-    /// Source ports by which a damaged packet, or one with a port that its host has chosen, has left, in this batch or before.
-    pub taken: HashSet<u16>,
+    /// What chance has taken in this batch or before.
+    pub taken: Taken,
+}
+
+/// Source ports by which a damaged packet, or one with a port that its host has chosen, has left.
+#[derive(Clone, Default)]
+pub struct Taken {
+    /// All of them.
+    pub ports: HashSet<u16>,
+    /// Those that are the external ports of endpoints' UDP mappings.
+    pub mapped: HashSet<u16>,
 }
 
 impl<'a> Exchange<'a> {
     /// Sends a batch, and waits for what comes of it. `taken` is that of the batches before.
-    pub fn of(worlds: &[World; 2], steps: &'a [Step], taken: HashSet<u16>) -> Self {
+    pub fn of(worlds: &[World; 2], steps: &'a [Step], taken: Taken) -> Self {
         for step in steps {
             for (world, frames) in worlds.iter().zip(&step.frames) {
                 frames.iter().for_each(|frame| world.send(step.port, frame));
@@ -80,9 +89,16 @@ impl<'a> Exchange<'a> {
         let by_chance = self.arrivals().filter(|(_, arrival, step)| {
             arrival.port == LAN && (step.traits.damage.is_some() || step.traits.renamed.is_some())
         });
-        let ports: Vec<u16> =
-            by_chance.filter_map(|(_, arrival, _)| Some(Ends::of(&arrival.frame)?.source.port())).collect();
-        self.taken.extend(ports);
+        let sources = by_chance.filter_map(|(_, arrival, step)| {
+            let maps = step.port < MEMBERS && locate(&arrival.frame)?.protocol == UDP;
+            Some((Ends::of(&arrival.frame)?.source.port(), maps))
+        });
+        for (port, maps) in sources.collect::<Vec<_>>() {
+            self.taken.ports.insert(port);
+            if maps && !is_published(port) {
+                self.taken.mapped.insert(port);
+            }
+        }
     }
 
     /// Everything in which the worlds differ, with the documented difference where it is one.
@@ -94,7 +110,7 @@ impl<'a> Exchange<'a> {
                 Ordering::Equal => return None,
             };
             let step = seen.flow.and_then(|flow| self.of_flow.get(&flow)).copied();
-            let missing = Missing { world, frame, step, taken: &self.taken };
+            let missing = Missing { world, frame, step, mapped: &self.taken.mapped };
             let difference = Difference::explain(&missing);
             Some((missing, seen, difference))
         })

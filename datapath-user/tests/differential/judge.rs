@@ -1,7 +1,7 @@
 //! Sends batches into both worlds, and judges what came of them.
 
 use crate::difference::Difference;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Taken};
 use crate::fixture;
 use crate::grammar::{Grammar, Step};
 use crate::minimise::Minimiser;
@@ -18,6 +18,7 @@ pub struct Judge {
     seed: u64,
     twins: Twins,
     grammar: Grammar,
+    taken: Taken,
     report: Report,
     sent: Vec<Step>,
     /// Packets about which the worlds disagreed, and what is to be said about it.
@@ -28,7 +29,15 @@ impl Judge {
     pub fn new(seed: u64) -> Self {
         let twins = Twins::start();
         let grammar = Grammar::new(seed, &twins.plan);
-        Self { seed, twins, grammar, report: Report::default(), sent: Vec::new(), failed: Vec::new() }
+        Self {
+            seed,
+            twins,
+            grammar,
+            taken: Taken::default(),
+            report: Report::default(),
+            sent: Vec::new(),
+            failed: Vec::new(),
+        }
     }
 
     /// Sends about so many packets.
@@ -58,7 +67,7 @@ impl Judge {
     }
 
     fn judge(&mut self, steps: &[Step]) {
-        let exchange = Exchange::of(&self.twins.worlds, steps, self.grammar.avoided.clone());
+        let exchange = Exchange::of(&self.twins.worlds, steps, self.taken.clone());
         for (missing, seen) in exchange.unexplained() {
             let number = missing.step.map_or(0, |step| step.number);
             let history = seen.flow.and_then(|flow| self.grammar.flow(flow)).map_or(&[][..], |flow| &flow.history);
@@ -66,7 +75,8 @@ impl Judge {
         }
         self.failed.dedup_by_key(|(number, _)| *number);
         self.report.count(&exchange);
-        self.grammar.avoided.clone_from(&exchange.taken);
+        self.taken.clone_from(&exchange.taken);
+        self.grammar.avoided.clone_from(&exchange.taken.ports);
         let arrivals = exchange.arrivals().filter(|(.., step)| step.traits.damage.is_none());
         arrivals.for_each(|(world, arrival, step)| self.grammar.saw(step.flow, world, arrival.port, &arrival.frame));
         for (missing, _, difference) in exchange.differences() {

@@ -19,9 +19,7 @@ mod report;
 mod support;
 mod twins;
 
-use std::collections::HashSet;
-
-use exchange::Exchange;
+use exchange::{Exchange, Taken};
 use judge::Judge;
 use report::Report;
 use twins::Twins;
@@ -73,7 +71,7 @@ fn what_was_mended_stays_so() {
     let mut complaints = Vec::new();
     for (name, steps) in &fixtures {
         for (step, arrives) in steps {
-            let exchange = Exchange::of(&twins.worlds, std::slice::from_ref(step), HashSet::new());
+            let exchange = Exchange::of(&twins.worlds, std::slice::from_ref(step), Taken::default());
             let of_step = fixture::complaints(&exchange, *arrives);
             complaints.extend(of_step.into_iter().map(|complaint| format!("{name}: {complaint}")));
         }

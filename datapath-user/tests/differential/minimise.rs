@@ -1,8 +1,6 @@
 //! The shortest history after which the worlds still differ.
 
-use std::collections::HashSet;
-
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Taken};
 use crate::grammar::Step;
 use crate::twins::Twins;
 
@@ -54,12 +52,13 @@ impl Minimiser {
         self.tries = self.tries.checked_sub(1)?;
         let twins = Twins::start();
         let mut arrived = Vec::new();
-        let mut differs = false;
+        let (mut differs, mut taken) = (false, Taken::default());
         for step in steps {
             let alone = std::slice::from_ref(*step);
-            let exchange = Exchange::of(&twins.worlds, alone, HashSet::new());
+            let exchange = Exchange::of(&twins.worlds, alone, taken);
             arrived.extend(exchange.outcomes().map(|(_, [_, oracle])| oracle));
             differs = exchange.unexplained().next().is_some();
+            taken = exchange.taken;
         }
         differs.then_some(arrived)
     }

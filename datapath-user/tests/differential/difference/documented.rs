@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Difference;
+use super::{Difference, is_published};
 use crate::canonical::RIGHT;
 use crate::grammar::{Kind, Order, Traits};
 use crate::locate::{ICMP, ICMPV6, Located, TCP, UDP, has_right_header, lies, word};
@@ -199,7 +199,7 @@ pub const DIFFERENCES: &[Difference] = &[
         holds: |case| {
             let is_udp = case.original().is_some_and(|ip| ip.protocol == UDP);
             let damaged = case.traits.damage.is_some() && matches!(case.traits.kind, Kind::ToHost | Kind::Hairpin);
-            is_udp && case.from < MEMBERS && (damaged || case.meets_taken) && (case.ours_less || case.port < MEMBERS)
+            is_udp && case.from < MEMBERS && (damaged || case.meets_mapping) && (case.ours_less || case.port < MEMBERS)
         },
     },
     // N1: a damaged packet may begin a flow from a port that is published or another flow's. It gets any.
@@ -216,7 +216,3 @@ pub const DIFFERENCES: &[Difference] = &[
         },
     },
 ];
-
-fn is_published(port: u16) -> bool {
-    plan().publications.iter().any(|publication| publication.port == port)
-}

@@ -6,11 +6,14 @@
 mod documented;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
+
+use lab::Lan;
 
 use crate::canonical::Canonical;
 use crate::grammar::{Step, Traits};
 use crate::locate::{Ends, Located, locate};
-use crate::twins::{LAN, MEMBERS, OURS};
+use crate::twins::{LAN, MEMBERS, OURS, plan};
 
 /// A frame that arrived in one world more often than in the other.
 pub struct Missing<'a> {
@@ -19,8 +22,8 @@ pub struct Missing<'a> {
     pub frame: &'a Canonical,
     /// The packet that caused it, where it is known.
     pub step: Option<&'a Step>,
-    /// Source ports by which packets have left that nobody else should meet.
-    pub taken: &'a HashSet<u16>,
+    /// External ports of UDP mappings that came about by chance.
+    pub mapped: &'a HashSet<u16>,
 }
 
 /// Why the worlds may differ.
@@ -45,8 +48,8 @@ struct Case<'a> {
     from: usize,
     traits: &'a Traits,
     sent: &'a [u8],
-    /// Whether it is for a port by which another's packet has left by chance.
-    meets_taken: bool,
+    /// Whether it is for a port of the host that a UDP mapping has by chance.
+    meets_mapping: bool,
 }
 
 impl Difference {
@@ -72,10 +75,23 @@ impl Difference {
             from: step.port,
             traits: &step.traits,
             sent,
-            meets_taken: Ends::of(sent).is_some_and(|ends| missing.taken.contains(&ends.destination.port())),
+            meets_mapping: Ends::of(sent).is_some_and(|ends| {
+                is_of_host(ends.destination.ip()) && missing.mapped.contains(&ends.destination.port())
+            }),
         };
         Self::all().find(|difference| (difference.holds)(&case))
     }
+}
+
+/// Whether a port is published.
+pub fn is_published(port: u16) -> bool {
+    plan().publications.iter().any(|publication| publication.port == port)
+}
+
+/// Whether this is an address of the host: on its uplink, or a gateway's.
+fn is_of_host(address: IpAddr) -> bool {
+    let is_gateway = || plan().networks.iter().any(|network| network.gateways.contains(&address));
+    Lan::HOST.map(lab::lan::address).contains(&address) || is_gateway()
 }
 
 impl Case<'_> {

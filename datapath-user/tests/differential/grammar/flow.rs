@@ -343,7 +343,8 @@ fn between(grammar: &mut Grammar, kind: Kind) -> (Ends, [Option<usize>; 2]) {
         Kind::Isolation => {
             let other = (member + 2 * random.usize(1..MEMBERS / 2) + random.usize(..2) * (1 - member % 2)) % MEMBERS;
             let target = if random.u32(..4) == 0 { gateway(other).gateways } else { inside(other).addresses };
-            let ends = from_member(target[family], port, unpublished);
+            let ends =
+                from_member(target[family], port, if target == gateway(other).gateways { unpublished } else { far });
             let macs = [gateway(member).gateway_mac, inside(other).mac, inside(sibling).mac];
             let destination_mac = macs[random.usize(..6).saturating_sub(3)];
             (Ends { destination_mac, ..ends }, [Some(member), Some(other)])

@@ -113,7 +113,7 @@ pub struct Grammar {
     next_port: u16,
     next_host_port: u16,
     /// Source ports that have been taken by chance: by a damaged packet, or one with a port that its host has chosen. No flow
-    /// begins from one, or to one of the host.
+    /// begins from one, or to one of the host that is not published.
     pub avoided: HashSet<u16>,
     /// The last flow to the outside, whose source port another may have too.
     outbound: Option<u32>,
