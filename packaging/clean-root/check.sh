@@ -64,7 +64,8 @@ before=$(datapath port ls)
 pid=$(property datapath MainPID)
 kill -9 "$pid"
 for _ in $(seq 300); do
-    [ "$(property datapath ActiveState)" != active ] || [ "$(property datapath MainPID)" = "$pid" ] || break
+    # In this order: until systemd has noticed its end, the state is still that of the old one.
+    [ "$(property datapath MainPID)" = "$pid" ] || [ "$(property datapath ActiveState)" != active ] || break
     sleep 0.1
 done
 [ "$(property datapath MainPID)" != "$pid" ] && [ "$(datapath port ls)" = "$before" ] || fail "it is not what it was"
