@@ -53,6 +53,12 @@ fn quoted_frame(frame: &[u8], ipv6: bool) -> Vec<u8> {
     [&[0; 12], &frame[12..14], &frame[quoted_at(ipv6)..]].concat()
 }
 
+/// Whether these bytes are a packet, and not the broken beginning of one.
+fn is_packet(bytes: &[u8]) -> bool {
+    let (mut frame, mut scratch) = (Frame::new(1, bytes.to_vec()), Scratch::EMPTY);
+    frame.read_headers(ETHERNET, &mut scratch.headers) && parse(&frame, &scratch.headers, &mut scratch.parsed).is_ok()
+}
+
 /// The bytes that a translation may change: the error's checksum, and of the quoted packet addresses, ports and checksums.
 fn may_change(at: usize, ipv6: bool, quoted: &Parsed) -> bool {
     let ip = quoted_at(ipv6);
@@ -110,7 +116,9 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     let before = frame.bytes.clone();
     rewrite_quoted(&mut frame, headers, parsed, quoted, &sent).expect("it is all there");
     assert!(checksums_are_right(&frame.bytes), "{quoted:?} as {sent:?}: {:02x?}", frame.bytes);
-    let inner_was_right = checksums_are_right(&quoted_frame(&before, wish.ipv6));
+    // Of a packet that says it is shorter than its headers, no checksum can be told.
+    let inner = quoted_frame(&before, wish.ipv6);
+    let inner_was_right = is_packet(&inner) && checksums_are_right(&inner);
     assert!(!inner_was_right || checksums_are_right(&quoted_frame(&frame.bytes, wish.ipv6)), "{quoted:?} as {sent:?}");
     assert_eq!(frame.bytes.len(), before.len());
     for (at, (before, after)) in before.iter().zip(&frame.bytes).enumerate() {
