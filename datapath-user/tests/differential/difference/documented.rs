@@ -190,7 +190,10 @@ pub const DIFFERENCES: &[Difference] = &[
     // B5: what begins a flow goes where both its MAC and its IP address are; netfilter translates on the bridge by the latter.
     Difference {
         name: "published at a sibling's MAC",
-        holds: |case| case.traits.damage == Some("bit in IP") && case.ours_less && case.within_network(),
+        holds: |case| {
+            let moved = matches!(case.traits.damage, Some("bit in IP" | "bit behind IP"));
+            moved && case.ours_less && case.within_network()
+        },
     },
     // N8: the external port of an endpoint's UDP mapping is reached from inside too, also by a packet whose port is damaged,
     // or one for a port that a mapping got by chance.
