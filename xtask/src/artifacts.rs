@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::shell;
 
 /// What is built for tests and by their way: all of the workspace in one go and with one set of features, so that no step
-/// compiles again what another has. The BPF programs are another target's.
+/// compiles again what another has. The BPF programs are another target's; both their objects must be there.
 pub const TESTED: [&str; 5] =
     ["--workspace", "--exclude", "datapath-ebpf", "--features", "datapath-user/mutants,datapath-common/native"];
 

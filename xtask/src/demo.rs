@@ -70,11 +70,12 @@ fn run(program: &str, arguments: &[String]) -> Result<()> {
     let mut command = shell::command(program);
     command.arg("--datapath").arg(datapath).args(arguments);
     let status = shell::status(&mut command)?;
-    let leftovers = test::leftovers()?;
-    ensure!(leftovers.is_empty(), "left behind: {}", leftovers.join(", "));
     match status.code() {
-        Some(0) => Ok(()),
+        Some(0) => {}
         Some(MISSED) => bail!("targets are missed: those with ✗ above (`--no-judge` if you only want figures)"),
         _ => bail!("`{}` failed: {status}", shell::shown(&command)),
     }
+    let leftovers = test::leftovers()?;
+    ensure!(leftovers.is_empty(), "left behind: {}", leftovers.join(", "));
+    Ok(())
 }

@@ -7,6 +7,7 @@ use datapath_common::abi::DropReason;
 
 use crate::{
     artifacts::{TESTED, executables},
+    build,
     shell::{self, say},
 };
 
@@ -22,6 +23,7 @@ const NOTICE: &str = "<!-- Made by `cargo xtask docs`; do not edit. -->\n";
 
 /// Writes the documents, or checks them.
 pub fn run(options: &Options) -> Result<()> {
+    build::run(&build::Options { bpf_only: true, mutants: true, ..Default::default() })?;
     let mut stale = Vec::new();
     for (name, text) in [("drops.md", drops()?), ("maps.md", maps()?), ("commands.md", commands()?)] {
         let path = shell::root().join("docs").join(name);

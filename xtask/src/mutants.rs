@@ -16,8 +16,10 @@ use rayon::{
     iter::{IntoParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _},
 };
 
-use crate::artifacts::TESTED;
-use crate::shell::{self, say};
+use crate::{
+    artifacts::TESTED,
+    shell::{self, say},
+};
 
 /// Names the fault for the daemons that the lab starts.
 const VARIABLE: &str = "DATAPATH_TEST_MUTANT";

@@ -35,8 +35,10 @@ pub(super) fn or_answer<P: Packet, T: Tables>(
     }
 }
 
+/// Makes of a packet that is too big or has no hop left what its sender is told: [`Verdict::Reflected`], or the reason where
+/// nobody is told. `told` is the endpoint whose tokens are spent, or [`crate::abi::HOST`].
 #[inline(always)]
-pub(super) fn answer<P: Packet, T: Tables>(
+pub fn answer<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,

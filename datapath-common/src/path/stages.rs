@@ -1,7 +1,8 @@
 //! Stages that several ways meet, and that are long. In the kernel's programs they are functions that the verifier judges by
 //! themselves (`datapath-ebpf`, `stages.rs`); that halves what it walks.
 
-use super::{Packed, Packet, Scratch, Tables, flow_table, icmp_answer, icmp_error};
+pub use super::icmp_answer::answer;
+use super::{Packed, Packet, Scratch, Tables, flow_table, icmp_error};
 use crate::{abi::FlowEnd, logic::parse::Transport};
 
 /// Sends a packet of an existing flow, or an error about one, on its way; [`Packed::NONE`] when it belongs to none.
@@ -12,17 +13,4 @@ pub fn follow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Sc
         return icmp_error::follow(packet, tables, scratch, sender);
     }
     flow_table::follow(packet, tables, &mut scratch.headers, &scratch.parsed, sender)
-}
-
-/// Makes of a packet that is too big or has no hop left what its sender is told: [`super::Verdict::Reflected`], or the reason
-/// where nobody is told. `told` is the endpoint whose tokens are spent, or [`crate::abi::HOST`].
-#[inline(always)]
-pub fn answer<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    told: u32,
-    too_big: bool,
-) -> Packed {
-    icmp_answer::answer(packet, tables, scratch, told, too_big)
 }

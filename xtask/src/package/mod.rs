@@ -27,7 +27,7 @@ pub struct Options {
 /// Builds the package, and checks it if that is asked for.
 pub fn run(options: &Options) -> Result<()> {
     setup::install_packaging()?;
-    build::run(&build::Options { bpf_only: true, ..Default::default() })?;
+    build::run(&build::Options { bpf_only: true, mutants: true, ..Default::default() })?;
     let package = make()?;
     say(format!("made {}", package.display()));
     if options.check {
