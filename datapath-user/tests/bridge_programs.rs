@@ -179,11 +179,14 @@ fn plug(host: &Namespace, container: usize) -> Namespace {
 fn containers_and_the_host_reach_each_other() {
     let bridged = Bridged::new();
     let [one, two, _] = &bridged.containers;
+    // The third kernel, too, reports its groups (RFC 3810, section 6) when it pleases.
+    bridged.add_endpoint(2);
+    let unjudged = bridged.dropped(DropReason::Unjudged);
     let _servers = [serve(two, "two", 80), serve(&bridged.host, "host", 80)];
     reach_all(one, of(1), 80, "two", of(0));
     reach_all(one, GATEWAY.map(address), 80, "host", of(0));
     reach_all(&bridged.host, of(1), 80, "two", GATEWAY.map(address));
-    assert_eq!(bridged.dropped(DropReason::Unjudged), 0, "all that was delivered had been judged");
+    assert_eq!(bridged.dropped(DropReason::Unjudged), unjudged, "all that was delivered had been judged");
 }
 
 #[test]
