@@ -17,6 +17,7 @@ pub mod control;
 pub mod demo;
 pub mod docker;
 pub mod flows;
+pub mod guard;
 pub mod interruption;
 pub mod judge;
 pub mod new_flows;

@@ -1,16 +1,23 @@
 //! Where every path ends: the verdict becomes a return code, and a drop is counted and reported.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers,
 };
 use datapath_common::{
     abi::{Program, Settings},
-    logic::parse::Parsed,
-    path::{Outcome, Packet, Tables, Verdict},
+    logic::{
+        headers::ETHERNET,
+        parse::{Parsed, parse},
+    },
+    path::{Bare, Outcome, Packet, Readable, Scratch, Tables, Verdict},
 };
 
-use crate::{log, maps::Maps, packet::Skb};
+use crate::{
+    log,
+    maps::Maps,
+    packet::{Skb, xdp::Xdp},
+};
 
 /// Which way a hook looks. `bpf_redirect_peer` only works inwards: from egress the packet would vanish.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -120,4 +127,25 @@ fn mark(packet: &mut Skb) {
 fn unmark(packet: &mut Skb) {
     let mark = packet.mark() & !Maps.setting32(core::mem::offset_of!(Settings, mark));
     packet.set_mark(mark);
+}
+
+/// Carries the outcome of the XDP program out, which passes or drops.
+#[inline(always)]
+pub fn finish_guarded(packet: &mut Xdp, outcome: Outcome, scratch: &mut Scratch) -> u32 {
+    let Err(reason) = outcome else {
+        Maps.count_guarded(None);
+        return xdp_action::XDP_PASS;
+    };
+    Maps.count_guarded(Some(reason));
+    if Maps.has_ticked(reason)
+        && let Some(now) = Maps.event_due(reason)
+    {
+        let Scratch { headers, parsed, .. } = scratch;
+        // Most are dropped before more is read than who sent them. What else is wrong with one is not what it is dropped for.
+        if packet.read_headers(ETHERNET, headers) {
+            let _ = parse(packet, headers, parsed);
+        }
+        Maps.tell_drop(now, reason, parsed, Program::Guard, packet.ifindex(), packet.whole_length());
+    }
+    xdp_action::XDP_DROP
 }

@@ -14,14 +14,18 @@ mod packet;
 mod repeat;
 mod stages;
 
-use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use datapath_common::{
     abi::Program,
     path::{self, Outcome, Scratch},
 };
-use finish::{Hook, finish};
+use finish::{Hook, finish, finish_guarded};
 use maps::Maps;
-use packet::Skb;
+use packet::{Skb, xdp::Xdp};
 
 /// Everything a container sends: ingress of its host-side veth.
 #[classifier]
@@ -63,6 +67,18 @@ pub fn to_container(context: TcContext) -> i32 {
 #[classifier]
 pub fn to_host(context: TcContext) -> i32 {
     run(context, Program::ToHost, Hook::Ingress, path::to_host)
+}
+
+/// Everything from outside, before there is a socket buffer: XDP of an uplink, in its driver.
+#[xdp(frags)]
+pub fn guard(context: XdpContext) -> u32 {
+    // An array has all its entries.
+    let Some(scratch) = Maps::blank_scratch(Program::Guard) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let mut packet = Xdp::new(context.ctx);
+    let outcome = path::guard(&mut packet, &Maps, scratch);
+    finish_guarded(&mut packet, outcome, scratch)
 }
 
 /// Takes one packet its way.

@@ -14,11 +14,13 @@ use aya_ebpf::{
 use datapath_common::{
     abi::{
         Address, AddressKey, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow, FlowIndex, FlowKey,
-        FragmentSet, MacKey, Metric, Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey,
+        FragmentSet, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey,
         STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
     },
     logic::parse::Parsed,
-    path::{FlowSlot, FragmentSetSlot, Inserted, Scratch, StationsSlot, Step, Tables, UsageSlot},
+    path::{
+        Bucket, FlowSlot, FragmentSetSlot, Inserted, Scratch, SourceSlot, StationsSlot, Step, Tables, UsageSlot,
+    },
 };
 
 use crate::log;
@@ -27,6 +29,9 @@ const ENDPOINT_CAPACITY: u32 = 16_384;
 const NETWORK_CAPACITY: u32 = 4_096;
 const FLOW_CAPACITY: u32 = Settings::DEFAULT.flow_capacity;
 const PUBLICATION_CAPACITY: u32 = 65_536;
+const DENIED_CAPACITY: u32 = 262_144;
+const GUARD_SOURCE_CAPACITY: u32 = 65_536;
+const GUARD_PORT_CAPACITY: u32 = 16_384;
 
 #[map]
 static ABI: Array<u32> = Array::pinned(1, 0);
@@ -76,6 +81,20 @@ static STATIONS: Array<PortStations> = Array::pinned(STATION_TABLES, 0);
 #[map]
 static STATION_BY_MAC: HashMap<MacKey, u32> = HashMap::pinned(STATION_TABLES * PORT_STATIONS as u32, BPF_F_NO_PREALLOC);
 #[map]
+static GUARD: Array<Guard> = Array::pinned(1, 0);
+#[map]
+static GUARD_DEVICES: Array<GuardDevice> = Array::pinned(GuardDevice::PLACES, 0);
+#[map]
+static DENIED_V4: LpmTrie<u32, u32> = LpmTrie::pinned(DENIED_CAPACITY, 0);
+#[map]
+static DENIED_V6: LpmTrie<Address, u32> = LpmTrie::pinned(DENIED_CAPACITY, 0);
+#[map]
+static GUARD_SOURCES: LruHashMap<GuardSource, GuardBuckets> = LruHashMap::pinned(GUARD_SOURCE_CAPACITY, 0);
+#[map]
+static GUARD_PORTS: LruHashMap<GuardPort, u64> = LruHashMap::pinned(GUARD_PORT_CAPACITY, 0);
+#[map]
+static GUARDED: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
+#[map]
 static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
 #[map]
 static METRICS: PerCpuArray<u64> = PerCpuArray::pinned(Metric::ALL.len() as u32, 0);
@@ -88,6 +107,10 @@ static EVENTS: RingBuf = RingBuf::pinned(1 << 18, 0);
 /// floods runs `to_container` on the same CPU before the former goes on.
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(Program::ALL.len() as u32, 0);
+
+/// When the XDP program was last asked to tell of a drop, by its reason.
+#[map]
+static GUARD_TICKS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DropReason::COUNT, 0);
 
 /// Set by the daemon when it loads the programs.
 #[unsafe(no_mangle)]
@@ -142,17 +165,50 @@ impl Maps {
     #[inline(always)]
     pub fn record_drop(&self, reason: DropReason, parsed: &Parsed, program: Program, ifindex: u32, length: u32) {
         add_one(&DROPS, reason as u32);
-        let Some(last) = EVENT_SAMPLED.get_ptr_mut(reason as u32) else {
-            return;
+        if let Some(now) = self.event_due(reason) {
+            self.tell_drop(now, reason, parsed, program, ifindex, length);
+        }
+    }
+
+    /// Counts what the XDP program has passed, or dropped for a reason.
+    #[inline(always)]
+    pub fn count_guarded(&self, dropped: Option<DropReason>) {
+        add_one(&GUARDED, dropped.map_or(0, |reason| reason as u32));
+    }
+
+    /// Whether the clock may have moved since this was last asked of the reason: it costs nothing, and the time costs as much
+    /// as to deny a packet.
+    #[inline(always)]
+    pub fn has_ticked(&self, reason: DropReason) -> bool {
+        let Some(last) = GUARD_TICKS.get_ptr_mut(reason as u32) else {
+            return false;
         };
+        // SAFETY: the helper has no arguments, and the compiler of the kernel puts a load in its place (Linux 5.6, commit
+        // 5576b991e9c1); the value is this CPU's.
+        unsafe {
+            let now = helpers::bpf_jiffies64();
+            core::mem::replace(&mut *last, now) != now
+        }
+    }
+
+    /// The time, when the last event of this reason is long enough ago; this one is the last from now on.
+    #[inline(always)]
+    pub fn event_due(&self, reason: DropReason) -> Option<u64> {
+        let last = EVENT_SAMPLED.get_ptr_mut(reason as u32)?;
         let now = self.now();
         // SAFETY: the value is this CPU's.
         unsafe {
             if now.wrapping_sub(*last) < self.setting64(core::mem::offset_of!(Settings, event_interval)) {
-                return;
+                return None;
             }
             *last = now;
         }
+        Some(now)
+    }
+
+    /// Tells of a drop.
+    #[inline(always)]
+    pub fn tell_drop(&self, now: u64, reason: DropReason, parsed: &Parsed, program: Program, ifindex: u32, length: u32) {
         let Some(mut event) = EVENTS.reserve::<Event>(0) else {
             self.count(Metric::EventsLost);
             return;
@@ -394,5 +450,50 @@ impl Tables for Maps {
     fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped) {
         // As in `set_udp_mapping`.
         let _ = UDP_MAPPED.insert(external, mapped, 0);
+    }
+
+    #[inline(always)]
+    fn guard_device(&self, ifindex: u32) -> Option<&GuardDevice> {
+        borrowed(GUARD_DEVICES.get_ptr(GuardDevice::place(ifindex))).filter(|device| device.ifindex == ifindex)
+    }
+
+    #[inline(always)]
+    fn guard(&self) -> Option<&Guard> {
+        borrowed(GUARD.get_ptr(0))
+    }
+
+    #[inline(always)]
+    fn is_denied_v4(&self, source: u32) -> bool {
+        // By the value, as in `is_host_address`.
+        DENIED_V4.get(Key::new(32, source)).copied().unwrap_or(0) != 0
+    }
+
+    #[inline(always)]
+    fn is_denied_v6(&self, source: &Address) -> bool {
+        DENIED_V6.get(Key::new(128, *source)).copied().unwrap_or(0) != 0
+    }
+
+    #[inline(always)]
+    fn guard_source(&self, source: &GuardSource) -> Option<SourceSlot> {
+        // SAFETY: a value of the map.
+        GUARD_SOURCES.get_ptr_mut(source).map(|buckets| unsafe { SourceSlot::new(buckets) })
+    }
+
+    #[inline(always)]
+    fn insert_guard_source(&self, source: &GuardSource, buckets: &GuardBuckets) {
+        // Without room, or where another CPU was first, this packet is not charged.
+        let _ = GUARD_SOURCES.insert(source, buckets, BPF_NOEXIST as u64);
+    }
+
+    #[inline(always)]
+    fn guard_port(&self, port: &GuardPort) -> Option<Bucket> {
+        // SAFETY: a value of the map.
+        GUARD_PORTS.get_ptr_mut(port).map(|bucket| unsafe { Bucket::new(bucket) })
+    }
+
+    #[inline(always)]
+    fn insert_guard_port(&self, port: &GuardPort, bucket: u64) {
+        // As in `insert_guard_source`.
+        let _ = GUARD_PORTS.insert(port, bucket, BPF_NOEXIST as u64);
     }
 }

@@ -1,9 +1,10 @@
-//! The door to packet memory: [`Packet`] for a socket buffer.
+//! The door to packet memory: [`Packet`] for a socket buffer; [`xdp`] has the frame before there is one.
 //!
 //! Everything goes through helpers that take offsets, so no pointer into a packet exists and none can be stale.
 
 mod clamped;
 mod look_up;
+pub mod xdp;
 
 use core::mem::MaybeUninit;
 
@@ -22,7 +23,7 @@ use datapath_common::{
         message::{HEADER, Message, QUOTED_V6},
         parse::Parsed,
     },
-    path::{Checksum, Packed, Packet, Route, Scratch, Tables},
+    path::{Checksum, Packed, Packet, Readable, Route, Scratch, Tables},
 };
 
 use crate::{maps::Maps, stages};
@@ -113,7 +114,7 @@ impl Skb {
     }
 }
 
-impl Packet for Skb {
+impl Readable for Skb {
     #[inline(always)]
     fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {
         let length = self.length();
@@ -162,6 +163,20 @@ impl Packet for Skb {
         (failed == 0).then_some(unsafe { bytes.assume_init() })
     }
 
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn segment_size(&self) -> u32 {
+        // SAFETY: as in `length`.
+        unsafe { (*self.skb).gso_size }
+    }
+}
+
+impl Packet for Skb {
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), DropReason> {
         // SAFETY: `N` bytes are there; the helper checks the packet's side.
@@ -310,12 +325,6 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn ifindex(&self) -> u32 {
-        // SAFETY: as in `length`.
-        unsafe { (*self.skb).ifindex }
-    }
-
-    #[inline(always)]
     fn entered_by(&self) -> u32 {
         // SAFETY: as in `length`.
         unsafe { (*self.skb).ingress_ifindex }
@@ -337,12 +346,6 @@ impl Packet for Skb {
     fn is_for_another(&self) -> bool {
         // SAFETY: as in `length`.
         unsafe { (*self.skb).pkt_type == PACKET_OTHERHOST }
-    }
-
-    #[inline(always)]
-    fn segment_size(&self) -> u32 {
-        // SAFETY: as in `length`.
-        unsafe { (*self.skb).gso_size }
     }
 
     #[inline(always)]

@@ -5,7 +5,10 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::helpers;
 use datapath_common::path::{LoopBody, Repeat};
 
-use crate::{maps::Maps, packet::Skb};
+use crate::{
+    maps::Maps,
+    packet::{Skb, xdp::Xdp},
+};
 
 impl Repeat for Maps {
     #[inline(always)]
@@ -16,6 +19,13 @@ impl Repeat for Maps {
 }
 
 impl Repeat for Skb {
+    #[inline(always)]
+    fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>) {
+        Maps.repeat(times, state, body);
+    }
+}
+
+impl Repeat for Xdp {
     #[inline(always)]
     fn repeat<S>(&self, times: u32, state: &mut S, body: LoopBody<S>) {
         Maps.repeat(times, state, body);

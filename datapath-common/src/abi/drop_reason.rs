@@ -173,11 +173,23 @@ drop_reasons! {
     Unsolicited = 44, "unsolicited",
         "It is for the external port of an endpoint's UDP mapping, and that endpoint has sent nothing to where it comes from.",
         "Publish the port, if everybody may use it; otherwise let that endpoint send first.";
+    Denied = 45, "denied",
+        "It came by an uplink from a source that you have denied.",
+        "Nothing, if you meant to; otherwise `datapath guard undeny`. `datapath guard ls` shows what is denied.";
+    PacketLimit = 46, "packet_limit",
+        "Its source sends more packets by the uplinks than one source may.",
+        "Nothing, if it is a flood; otherwise raise the limit (`datapath guard limit packets`).";
+    SynLimit = 47, "syn_limit",
+        "Its source opens more connections to published ports than one source may.",
+        "Nothing, if it is a flood; otherwise raise the limit (`datapath guard limit syn`).";
+    PortSynLimit = 48, "port_syn_limit",
+        "All sources together open more connections to this published port than it may take.",
+        "Limit or deny those that open most (`datapath guard limit syn`, `datapath guard deny`), or raise the limit (`datapath guard limit port-syn`).";
 }
 
 impl DropReason {
     /// Entries of the per-reason counters: one more than the highest number.
-    pub const COUNT: u32 = 45;
+    pub const COUNT: u32 = 49;
 }
 
 #[cfg(test)]

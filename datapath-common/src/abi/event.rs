@@ -20,11 +20,13 @@ pub enum Program {
     ToContainer = 5,
     /// tcx ingress of an adopted bridge.
     ToHost = 6,
+    /// XDP of an uplink.
+    Guard = 7,
 }
 
 impl Program {
     /// Every program, with the name it has in the BPF object.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::FromContainer, "from_container"),
         (Self::FromUplink, "from_uplink"),
         (Self::FromHost, "from_host"),
@@ -32,6 +34,7 @@ impl Program {
         (Self::ToUplink, "to_uplink"),
         (Self::ToContainer, "to_container"),
         (Self::ToHost, "to_host"),
+        (Self::Guard, "guard"),
     ];
 }
 

@@ -10,6 +10,7 @@ mod endpoint;
 mod event;
 mod flow;
 mod fragment;
+mod guard;
 mod mutant;
 mod network;
 mod publication;
@@ -25,6 +26,7 @@ pub use fragment::{
     Datagram, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS, FRAGMENTS_HELD,
     FragmentKey, FragmentSearch, FragmentSet, HeldFragment, Piece, datagram,
 };
+pub use guard::{Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, Rate, guard_checks};
 pub use mutant::Mutant;
 pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
 pub use publication::{Publication, PublishedKey};
@@ -32,7 +34,7 @@ pub use settings::{Metric, Settings, program_log};
 pub use station::{PORT_STATIONS, PortStations, STATION_TABLES, Station, StationPlace};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Names of the maps, as the programs define and the pin directory shows them.
 pub mod map {
@@ -84,6 +86,22 @@ pub mod map {
     pub const STATIONS: &str = "STATIONS";
     /// Hash: [`super::MacKey`] → `u32` [`super::StationPlace`]. Written by the programs.
     pub const STATION_BY_MAC: &str = "STATION_BY_MAC";
+    /// Array, 1 × [`super::Guard`]: the user's rules for what comes in by uplinks.
+    pub const GUARD: &str = "GUARD";
+    /// Array: ifindex modulo 4,096 → [`super::GuardDevice`]: the uplinks that the XDP program is on.
+    pub const GUARD_DEVICES: &str = "GUARD_DEVICES";
+    /// LPM trie: prefix of denied IPv4 sources → `u32` 1.
+    pub const DENIED_V4: &str = "DENIED_V4";
+    /// LPM trie: prefix of denied IPv6 sources → `u32` 1.
+    pub const DENIED_V6: &str = "DENIED_V6";
+    /// LRU hash: [`super::GuardSource`] → [`super::GuardBuckets`]: what is left of the limits of each source. Written by the
+    /// programs.
+    pub const GUARD_SOURCES: &str = "GUARD_SOURCES";
+    /// LRU hash: [`super::GuardPort`] → `u64`, the bucket of the limit for all sources together. Written by the programs.
+    pub const GUARD_PORTS: &str = "GUARD_PORTS";
+    /// Per-CPU array: drop reason → `u64` packets that the XDP program has dropped, which are not in `DROPS`; at index 0 those
+    /// that it has passed.
+    pub const GUARDED: &str = "GUARDED";
     /// Per-CPU array: drop reason → `u64` packets.
     pub const DROPS: &str = "DROPS";
     /// Per-CPU array: [`super::Metric`] → `u64`.
@@ -119,6 +137,11 @@ mod pod {
         super::FlowIndex,
         super::FlowKey,
         super::FragmentSet,
+        super::Guard,
+        super::GuardBuckets,
+        super::GuardDevice,
+        super::GuardPort,
+        super::GuardSource,
         super::UdpMapped,
         super::UdpMapping,
         super::Network,
@@ -145,7 +168,7 @@ mod tests {
             ("EndpointUsage", size_of::<super::EndpointUsage>(), align_of::<super::EndpointUsage>(), 40),
             ("Network", size_of::<super::Network>(), 8, 56),
             ("Subnet", size_of::<super::Subnet>(), 8, 8),
-            ("Uplink", size_of::<super::Uplink>(), align_of::<super::Uplink>(), 40),
+            ("Uplink", size_of::<super::Uplink>(), align_of::<super::Uplink>(), 48),
             ("PublishedKey", size_of::<super::PublishedKey>(), align_of::<super::PublishedKey>(), 24),
             ("Publication", size_of::<super::Publication>(), 8, 24),
             ("FlowKey", size_of::<super::FlowKey>(), align_of::<super::FlowKey>(), 40),
@@ -158,6 +181,11 @@ mod tests {
             ("UdpMapped", size_of::<super::UdpMapped>(), align_of::<super::UdpMapped>(), 32),
             ("Station", size_of::<super::Station>(), align_of::<super::Station>(), 24),
             ("PortStations", size_of::<super::PortStations>(), align_of::<super::PortStations>(), 6_160),
+            ("Guard", size_of::<super::Guard>(), align_of::<super::Guard>(), 56),
+            ("GuardSource", size_of::<super::GuardSource>(), align_of::<super::GuardSource>(), 16),
+            ("GuardBuckets", size_of::<super::GuardBuckets>(), align_of::<super::GuardBuckets>(), 16),
+            ("GuardDevice", size_of::<super::GuardDevice>(), align_of::<super::GuardDevice>(), 16),
+            ("GuardPort", size_of::<super::GuardPort>(), align_of::<super::GuardPort>(), 8),
             ("Settings", size_of::<super::Settings>(), align_of::<super::Settings>(), 96),
             ("Event", size_of::<super::Event>(), align_of::<super::Event>(), 72),
         ];

@@ -90,11 +90,17 @@ pub enum Mutant {
     PortsSwapped = 42,
     /// Segments of unknown connections leave (N3).
     UnknownPassed = 43,
+    /// Denied sources are let in (`datapath guard`).
+    DenyIgnored = 44,
+    /// The user's limits are not enforced (`datapath guard`).
+    LimitsIgnored = 45,
+    /// `from_uplink` counts what the XDP program has counted (`datapath guard`).
+    GuardedTwice = 46,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 46] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -138,6 +144,9 @@ impl Mutant {
         Self::StationsRouted,
         Self::PortsSwapped,
         Self::UnknownPassed,
+        Self::DenyIgnored,
+        Self::LimitsIgnored,
+        Self::GuardedTwice,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

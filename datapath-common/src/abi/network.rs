@@ -126,4 +126,8 @@ pub struct Uplink {
     pub ipv4: Address,
     /// The same for IPv6.
     pub ipv6: Address,
+    /// 1 where the XDP program holds the user's rules, so that `from_uplink` need not.
+    pub guarded: u32,
+    /// Zero.
+    pub padding: u32,
 }

@@ -4,7 +4,7 @@ use super::{
     headers::ETHERNET,
     parse::{Fragment, Parsed, protocol},
 };
-use crate::{abi::DropReason, path::Packet};
+use crate::{abi::DropReason, path::Readable};
 
 /// IPv6 extension headers that are followed (N11); a correct sender uses each at most once (RFC 8200 section 4.1).
 const EXTENSION_HEADERS: u32 = 6;
@@ -14,7 +14,7 @@ const OPTIONS: u32 = 40;
 
 /// IPv4 options 131 and 137 (LSRR, SSRR) are refused (RFC 7126 sections 4.3 and 4.4).
 #[inline(always)]
-pub(super) fn refuse_source_route<P: Packet>(packet: &P, header_length: u16) -> Result<(), DropReason> {
+pub(super) fn refuse_source_route<P: Readable>(packet: &P, header_length: u16) -> Result<(), DropReason> {
     let mut walk = Walk { packet, at: ETHERNET + 20, end: ETHERNET + header_length as u32, refused: None };
     packet.repeat(OPTIONS, &mut walk, next_option);
     walk.refused.map_or(Ok(()), Err)
@@ -29,7 +29,7 @@ struct Walk<'a, P> {
 }
 
 #[expect(unsafe_code, reason = "the state of a loop comes as the pointer that the kernel was given")]
-extern "C" fn next_option<P: Packet>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
+extern "C" fn next_option<P: Readable>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
@@ -62,7 +62,7 @@ extern "C" fn next_option<P: Packet>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
 /// Walks from the IPv6 header to the transport header (RFC 8200 section 4). An authentication header is none of those that are
 /// walked over: it vouches for the addresses, so what is behind it is as little to be translated as in IPv4 (RFC 3715).
 #[inline(always)]
-pub(super) fn follow_extension_headers<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
+pub(super) fn follow_extension_headers<P: Readable>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const DESTINATION_OPTIONS: u8 = 60;

@@ -41,7 +41,29 @@ pub struct Headers {
     pub padding: u32,
 }
 
+/// Who sent the IP packet in a frame, whatever is wrong with the rest: all that it takes to deny it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lead {
+    /// An IPv4 packet: the source, as it lies on the wire.
+    V4(u32),
+    /// An IPv6 packet: the source.
+    V6(Address),
+    /// Another one, or one that is too short to have a source.
+    Other,
+}
+
 impl Headers {
+    /// Who sent the packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn lead(&self) -> Lead {
+        match self.ethertype() {
+            ethertype::IPV4 if self.length >= ETHERNET + 20 => Lead::V4(self.word(26)),
+            ethertype::IPV6 if self.length >= ETHERNET + 40 => Lead::V6(self.ipv6(22)),
+            _ => Lead::Other,
+        }
+    }
+
     /// `N` bytes at a constant offset. The offset must be within the room: it is a constant at every caller.
     #[inline(always)]
     #[must_use]

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     abi::{Address, DropReason, FlowKey},
-    path::Packet,
+    path::Readable,
 };
 
 /// IP protocol numbers (IANA).
@@ -166,7 +166,7 @@ pub const TRANSPORT_V6: u16 = ETHERNET as u16 + 40;
 /// [`DropReason::Malformed`], [`DropReason::SourceRouted`] and [`DropReason::ExtensionHeaders`]. The addresses are in
 /// `parsed` even then, unless the packet is too short to have any.
 #[inline(never)]
-pub fn parse<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
+pub fn parse<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
     parsed.ethertype = headers.ethertype();
     if parsed.ethertype == ethertype::IPV4 {
         parse_v4(packet, headers, parsed)
@@ -176,7 +176,7 @@ pub fn parse<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> R
 }
 
 #[inline(always)]
-fn parse_v4<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
+fn parse_v4<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
     if headers.length < 34 {
         return Err(DropReason::Malformed);
     }
@@ -215,7 +215,7 @@ fn parse_v4<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Re
 }
 
 #[inline(always)]
-fn parse_v6<P: Packet>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
+fn parse_v6<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
     if headers.length < 54 {
         return Err(DropReason::Malformed);
     }
@@ -262,7 +262,7 @@ fn transport_at<const AT: usize>(headers: &Headers, payload: u32, parsed: &mut P
 
 /// Reads the transport header behind options or extension headers.
 #[inline(always)]
-fn transport_beyond<P: Packet>(packet: &P, payload: u32, parsed: &mut Parsed) -> Result<(), DropReason> {
+fn transport_beyond<P: Readable>(packet: &P, payload: u32, parsed: &mut Parsed) -> Result<(), DropReason> {
     let at = parsed.transport_offset as u32;
     match parsed.key.protocol {
         protocol::TCP | protocol::UDP | protocol::ICMP | protocol::ICMPV6 | protocol::SCTP => {}

@@ -6,11 +6,11 @@ use crate::{
     abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, PublishedKey},
     logic::{
         checksum,
-        headers::{ETHERNET, Headers, ROOM},
+        headers::{ETHERNET, Headers, Lead, ROOM},
         message::Message,
         parse::Parsed,
     },
-    path::{Checksum, Packet, Repeat, Route},
+    path::{Bare, Checksum, Packet, Readable, Repeat, Route, Scratch},
 };
 
 /// Where a copy of a packet went.
@@ -87,7 +87,7 @@ impl Frame {
 
 impl Repeat for Frame {}
 
-impl Packet for Frame {
+impl Readable for Frame {
     fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {
         self.bare = link_header == 0;
         let before = (ETHERNET - link_header) as usize;
@@ -110,6 +110,31 @@ impl Packet for Frame {
         self.bytes.get(at..at + N)?.try_into().ok()
     }
 
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    fn segment_size(&self) -> u32 {
+        self.segment_size
+    }
+}
+
+impl Bare for Frame {
+    fn destination(&self) -> u64 {
+        self.load(0).map_or(0, |[a, b, c, d, e, f]: [u8; 6]| u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    fn lead(&self) -> Lead {
+        let mut headers = Scratch::EMPTY.headers;
+        if self.clone().read_headers(ETHERNET, &mut headers) { headers.lead() } else { Lead::Other }
+    }
+
+    fn whole_length(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+}
+
+impl Packet for Frame {
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), DropReason> {
         let at = self.at(offset).ok_or(DropReason::WriteFailed)?;
         self.bytes.get_mut(at..at + N).ok_or(DropReason::WriteFailed)?.copy_from_slice(bytes);
@@ -192,10 +217,6 @@ impl Packet for Frame {
         self.copies.push(if marked { CopiedTo::Bridge(ifindex) } else { CopiedTo::Host(ifindex) });
     }
 
-    fn ifindex(&self) -> u32 {
-        self.ifindex
-    }
-
     fn entered_by(&self) -> u32 {
         self.entered_by
     }
@@ -211,10 +232,6 @@ impl Packet for Frame {
 
     fn is_for_another(&self) -> bool {
         !self.for_host && self.bytes.first().is_none_or(|first| first & 1 == 0)
-    }
-
-    fn segment_size(&self) -> u32 {
-        self.segment_size
     }
 
     fn mark(&self) -> u32 {

@@ -10,11 +10,13 @@ use std::{
 
 use crate::{
     abi::{
-        Address, AddressKey, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex, FlowKey, FragmentSet, MacKey,
-        Metric, Network, PortStations, Publication, PublishedKey, STATION_TABLES, Settings, StationPlace, Subnet,
+        Address, AddressKey, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex, FlowKey, FragmentSet, Guard,
+        GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, PortStations, Publication, PublishedKey, STATION_TABLES, Settings, StationPlace, Subnet,
         UdpMapped, UdpMapping, Uplink,
     },
-    path::{FlowSlot, FragmentSetSlot, Inserted, Repeat, StationsSlot, Step, Tables, UsageSlot},
+    path::{
+        Bucket, FlowSlot, FragmentSetSlot, Inserted, Repeat, SourceSlot, StationsSlot, Step, Tables, UsageSlot,
+    },
 };
 
 /// What the daemon would have written.
@@ -46,6 +48,12 @@ pub struct State {
     pub published: HashMap<PublishedKey, u32>,
     /// `PUBLICATIONS`.
     pub publications: HashMap<u32, Publication>,
+    /// `GUARD_DEVICES`, by ifindex.
+    pub guard_devices: HashMap<u32, GuardDevice>,
+    /// `GUARD`.
+    pub guard: Guard,
+    /// `DENIED_V4` and `DENIED_V6`: address, prefix length of 128.
+    pub denied: Vec<(Address, u32)>,
 }
 
 impl Default for State {
@@ -64,6 +72,9 @@ impl Default for State {
             uplinks: HashMap::new(),
             published: HashMap::new(),
             publications: HashMap::new(),
+            guard_devices: HashMap::new(),
+            guard: Guard::default(),
+            denied: Vec::new(),
         }
     }
 }
@@ -89,6 +100,8 @@ pub struct NativeTables {
     pub station_places: RefCell<HashMap<MacKey, StationPlace>>,
     mappings: RefCell<HashMap<UdpMapping, u16>>,
     mapped: RefCell<HashMap<PublishedKey, UdpMapped>>,
+    guard_sources: RefCell<HashMap<GuardSource, Box<Cell<GuardBuckets>>>>,
+    guard_ports: RefCell<HashMap<GuardPort, Box<Cell<u64>>>>,
     hits: RefCell<HashMap<u32, u64>>,
     metrics: RefCell<HashMap<u32, u64>>,
     /// Ports tried for the last masqueraded flow.
@@ -115,6 +128,8 @@ impl NativeTables {
             station_places: RefCell::default(),
             mappings: RefCell::default(),
             mapped: RefCell::default(),
+            guard_sources: RefCell::default(),
+            guard_ports: RefCell::default(),
             hits: RefCell::default(),
             metrics: RefCell::default(),
             ports_tried: Cell::default(),
@@ -125,6 +140,11 @@ impl NativeTables {
     /// Every slot.
     pub fn flows(&self) -> impl Iterator<Item = Flow> + '_ {
         self.flows.iter().map(Cell::get)
+    }
+
+    fn is_denied(&self, source: &Address, v4: bool) -> bool {
+        let mut of_version = self.state.denied.iter().filter(|(prefix, _)| prefix.is_v4() == v4);
+        of_version.any(|(prefix, length)| prefix_matches(source, prefix, *length))
     }
 
     fn moved_on(&self, cursor: usize) -> u32 {
@@ -343,5 +363,39 @@ impl Tables for NativeTables {
 
     fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped) {
         self.mapped.borrow_mut().insert(*external, *mapped);
+    }
+
+    fn guard_device(&self, ifindex: u32) -> Option<&GuardDevice> {
+        self.state.guard_devices.get(&ifindex)
+    }
+
+    fn guard(&self) -> Option<&Guard> {
+        Some(&self.state.guard)
+    }
+
+    fn is_denied_v4(&self, source: u32) -> bool {
+        self.is_denied(&Address::from_v4_word(source), true)
+    }
+
+    fn is_denied_v6(&self, source: &Address) -> bool {
+        self.is_denied(source, false)
+    }
+
+    fn guard_source(&self, source: &GuardSource) -> Option<SourceSlot> {
+        // SAFETY: as in `usage`.
+        self.guard_sources.borrow().get(source).map(|buckets| unsafe { SourceSlot::new(buckets.as_ptr()) })
+    }
+
+    fn insert_guard_source(&self, source: &GuardSource, buckets: &GuardBuckets) {
+        self.guard_sources.borrow_mut().entry(*source).or_insert_with(|| Box::new(Cell::new(*buckets)));
+    }
+
+    fn guard_port(&self, port: &GuardPort) -> Option<Bucket> {
+        // SAFETY: as in `usage`.
+        self.guard_ports.borrow().get(port).map(|bucket| unsafe { Bucket::new(bucket.as_ptr()) })
+    }
+
+    fn insert_guard_port(&self, port: &GuardPort, bucket: u64) {
+        self.guard_ports.borrow_mut().entry(*port).or_insert_with(|| Box::new(Cell::new(bucket)));
     }
 }

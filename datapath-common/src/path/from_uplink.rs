@@ -1,8 +1,8 @@
 //! What comes in from the outside. The host's own traffic passes untouched.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, fragments, icmp_answer, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, fragments, guard, icmp_answer, publish};
 use crate::{
-    abi::{DropReason, FlowEnd, HOST, Mutant, Uplink, scope},
+    abi::{DropReason, FlowEnd, FlowKey, HOST, Mutant, Uplink, scope},
     logic::{
         headers::ethertype,
         parse::{Fragment, Parsed, Transport, parse},
@@ -40,7 +40,15 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
         return Ok(Verdict::Pass);
     }
     parsed.key.scope = scope::UPLINK;
-    if let Err(reason) = parse(packet, headers, parsed) {
+    let sound = parse(packet, headers, parsed);
+    if let Some(rules) = tables.guard()
+        && rules.checks != 0
+        && (uplink.guarded == 0 || tables.mutant(Mutant::GuardedTwice))
+        && let Some(outcome) = guard::judge(packet, tables, rules, headers, parsed, sound.is_ok()).outcome()
+    {
+        return outcome;
+    }
+    if let Err(reason) = sound {
         return if concerns_us(tables, parsed) { Err(reason) } else { Ok(Verdict::Pass) };
     }
     if headers.to_group() {
@@ -62,7 +70,7 @@ fn name_router(uplink: &Uplink, scratch: &mut Scratch) {
 
 /// Whether it is for one of our networks, or claims to come from one.
 #[inline(always)]
-fn concerns_us<T: Tables>(tables: &T, parsed: &Parsed) -> bool {
+pub(super) fn concerns_us<T: Tables>(tables: &T, parsed: &Parsed) -> bool {
     tables.subnet(&parsed.key.destination).is_some() || tables.subnet(&parsed.key.source).is_some()
 }
 
@@ -114,17 +122,8 @@ fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Decision, DropReason
         publish::begin_routed(tables, parsed, network_id)?;
         return Ok(Decision::Begun);
     }
-    let loopback = key.destination.is_loopback() && !tables.mutant(Mutant::LoopbackFromOutside);
-    let local = tables.is_host_address(&key.destination) || tables.mutant(Mutant::AnyDestinationPublished);
-    // A link-local client cannot be answered from behind the host, so its ports are the host's own.
-    if local
-        && !key.destination.is_link_local_v6()
-        && let Some(index) = publish::find(tables, key)
-    {
-        if loopback {
-            return Err(DropReason::LoopbackAddress);
-        }
-        guard_source(tables, parsed)?;
+    if let Some(index) = published_here(tables, key) {
+        guard_published(tables, parsed)?;
         // A segment of no connection goes to the host, which answers it with a RST.
         if parsed.transport == Transport::Tcp && !publish::begins(parsed) {
             return Ok(PASS);
@@ -136,6 +135,26 @@ fn decide<T: Tables>(tables: &T, parsed: &Parsed) -> Result<Decision, DropReason
         return Err(DropReason::SpoofedSource);
     }
     Ok(PASS)
+}
+
+/// The publication that a packet to one of the host's addresses meets.
+#[inline(always)]
+pub(super) fn published_here<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
+    let local = tables.is_host_address(&key.destination) || tables.mutant(Mutant::AnyDestinationPublished);
+    // A link-local client cannot be answered from behind the host, so its ports are the host's own.
+    if !local || key.destination.is_link_local_v6() {
+        return None;
+    }
+    publish::find(tables, key)
+}
+
+/// What is for a published port is not for a loopback address, and comes from elsewhere.
+#[inline(always)]
+pub(super) fn guard_published<T: Tables>(tables: &T, parsed: &Parsed) -> Result<(), DropReason> {
+    if parsed.key.destination.is_loopback() && !tables.mutant(Mutant::LoopbackFromOutside) {
+        return Err(DropReason::LoopbackAddress);
+    }
+    guard_source(tables, parsed)
 }
 
 /// What is for our networks or ports cannot come from this host or from a loopback address (S2).

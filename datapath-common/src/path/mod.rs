@@ -1,11 +1,11 @@
 //! The way of a packet.
 //!
 //! One file per hook (`from_container`, `from_uplink`, `from_host`, `from_loopback`, `to_uplink`, `to_container`,
-//! `to_host`) and
-//! one per stage they share. Everything is generic over the [`Packet`] and the [`Tables`], so the code that runs in
+//! `to_host`, `guard`) and one per stage they share. Everything is generic over the [`Packet`] and the [`Tables`], so the code that runs in
 //! the kernel is the code that the tests run natively. Every path ends in an [`Outcome`].
 
 mod arp;
+mod bucket;
 mod connection;
 mod flow_slots;
 mod flow_table;
@@ -15,6 +15,7 @@ mod from_container;
 mod from_host;
 mod from_loopback;
 mod from_uplink;
+mod guard;
 mod hairpin;
 mod icmp_answer;
 mod icmp_error;
@@ -35,10 +36,12 @@ mod switch;
 mod to_host;
 mod to_uplink;
 
+pub use bucket::{Bucket, SourceSlot};
 pub use from_container::from_container;
 pub use from_host::from_host;
 pub use from_loopback::from_loopback;
 pub use from_uplink::from_uplink;
+pub use guard::guard;
 pub use locked::{FragmentSetSlot, StationsSlot};
 pub use outcome::{Decision, Outcome, Packed, Verdict};
 pub use repeat::{LoopBody, Repeat};
@@ -48,13 +51,14 @@ pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowEnd, FlowIndex, FlowKey, MacKey, Metric, Mutant,
+        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowEnd, FlowIndex, FlowKey,
+        Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Mutant,
         Network, Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping, Uplink,
     },
     logic::{
         checksum::Sum,
         fragment::Fragmented,
-        headers::{self, Headers},
+        headers::{self, Headers, Lead},
         message::Message,
         parse::Parsed,
     },
@@ -147,13 +151,31 @@ impl Scratch {
     };
 }
 
-/// One packet, at one hook. Offsets count from the Ethernet header, even where the device has none.
-pub trait Packet: Repeat {
+/// What can be read of a packet at any hook. Offsets count from the Ethernet header, even where the device has none.
+pub trait Readable: Repeat {
     /// Reads the headers in one go. `link_header` is what the device puts before IP: 14 bytes, or 0. False when the
     /// packet is shorter than that.
     fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool;
     /// `N` bytes.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// The device the hook is on.
+    fn ifindex(&self) -> u32;
+    /// Bytes of payload per segment of a packet that will be segmented; 0 for others.
+    fn segment_size(&self) -> u32;
+}
+
+/// A frame before the kernel has made a packet of it, as XDP programs see it: read where it lies.
+pub trait Bare: Readable {
+    /// The destination MAC address, in the first six bytes in memory; zero for a frame that is too short.
+    fn destination(&self) -> u64;
+    /// Who sent the packet in it.
+    fn lead(&self) -> Lead;
+    /// Bytes of the whole frame. [`Readable::read_headers`] knows of the first piece only.
+    fn whole_length(&self) -> u32;
+}
+
+/// One packet, at one hook.
+pub trait Packet: Readable {
     /// Writes `N` bytes.
     ///
     /// # Errors
@@ -197,8 +219,6 @@ pub trait Packet: Repeat {
     fn copy_to_endpoint(&mut self, ifindex: u32);
     /// Sends a copy up into the host, as received by this device, with the mark or without.
     fn copy_to_host(&mut self, ifindex: u32, marked: bool);
-    /// The device the hook is on.
-    fn ifindex(&self) -> u32;
     /// The device the packet entered this namespace by; 0 when it was made here.
     fn entered_by(&self) -> u32;
     /// The outer VLAN tag, which is not in the bytes, as VID; `None` without tag.
@@ -210,8 +230,6 @@ pub trait Packet: Repeat {
     fn remove_tag(&mut self) -> Result<(), DropReason>;
     /// Whether the device took the packet as sent to another machine.
     fn is_for_another(&self) -> bool;
-    /// Bytes of payload per segment of a packet that will be segmented; 0 for others.
-    fn segment_size(&self) -> u32;
     /// The mark that travels with the packet inside one namespace.
     fn mark(&self) -> u32;
     /// Sets the mark.
@@ -336,6 +354,23 @@ pub trait Tables: Repeat {
     fn udp_mapped(&self, external: &PublishedKey) -> Option<UdpMapped>;
     /// Writes `UDP_MAPPED`.
     fn set_udp_mapped(&self, external: &PublishedKey, mapped: &UdpMapped);
+
+    /// `GUARD_DEVICES`.
+    fn guard_device(&self, ifindex: u32) -> Option<&GuardDevice>;
+    /// `GUARD`.
+    fn guard(&self) -> Option<&Guard>;
+    /// `DENIED_V4`: whether the source, four bytes in wire order, is denied.
+    fn is_denied_v4(&self, source: u32) -> bool;
+    /// `DENIED_V6`.
+    fn is_denied_v6(&self, source: &Address) -> bool;
+    /// `GUARD_SOURCES`.
+    fn guard_source(&self, source: &GuardSource) -> Option<SourceSlot>;
+    /// Adds to `GUARD_SOURCES`, never replacing: where another CPU was first, this packet is not charged.
+    fn insert_guard_source(&self, source: &GuardSource, buckets: &GuardBuckets);
+    /// `GUARD_PORTS`.
+    fn guard_port(&self, port: &GuardPort) -> Option<Bucket>;
+    /// Adds to `GUARD_PORTS`, in the same way.
+    fn insert_guard_port(&self, port: &GuardPort, bucket: u64);
 
     /// Whether the programs are to misbehave in this way. Always false but in builds for the mutation tests.
     #[inline(always)]

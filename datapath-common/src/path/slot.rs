@@ -24,6 +24,11 @@ pub(super) mod atomic {
         unsafe { intrinsics::atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(at, from, to).1 }
     }
     #[inline(always)]
+    pub unsafe fn swap64(at: *mut u64, from: u64, to: u64) -> bool {
+        // SAFETY: the caller's.
+        unsafe { intrinsics::atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(at, from, to).1 }
+    }
+    #[inline(always)]
     pub unsafe fn exchange32(at: *mut u32, to: u32) {
         // SAFETY: the caller's.
         unsafe { intrinsics::atomic_xchg::<u32, { SeqCst }>(at, to) };
@@ -60,6 +65,10 @@ pub(super) mod atomic {
     pub unsafe fn swap32(at: *mut u32, from: u32, to: u32) -> bool {
         // SAFETY: the caller's.
         unsafe { AtomicU32::from_ptr(at) }.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
+    }
+    pub unsafe fn swap64(at: *mut u64, from: u64, to: u64) -> bool {
+        // SAFETY: the caller's.
+        unsafe { AtomicU64::from_ptr(at) }.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
     pub unsafe fn exchange32(at: *mut u32, to: u32) {
         // SAFETY: the caller's.
