@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use datapath_common::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow, FlowIndex, FlowKey,
+        Address, AddressKey, DENIED_CAPACITY, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow, FlowIndex, FlowKey,
         FragmentSet, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey,
         STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
     },
@@ -29,7 +29,6 @@ const ENDPOINT_CAPACITY: u32 = 16_384;
 const NETWORK_CAPACITY: u32 = 4_096;
 const FLOW_CAPACITY: u32 = Settings::DEFAULT.flow_capacity;
 const PUBLICATION_CAPACITY: u32 = 65_536;
-const DENIED_CAPACITY: u32 = 262_144;
 const GUARD_SOURCE_CAPACITY: u32 = 65_536;
 const GUARD_PORT_CAPACITY: u32 = 16_384;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use datapath_common::abi::Settings;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Attach, ProgramLog};
 
@@ -32,6 +32,10 @@ pub struct Overrides {
     pub uplinks: Vec<String>,
     /// How to attach.
     pub attach: Option<Attach>,
+    /// Where to use XDP.
+    pub xdp: Option<Xdp>,
+    /// Use it on veths too.
+    pub xdp_on_veth: bool,
     /// dockerd's socket, to follow it.
     pub docker: Option<PathBuf>,
     /// What the programs log.
@@ -53,10 +57,25 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// How to attach.
     pub attach: Attach,
+    /// Where to use XDP.
+    pub xdp: Xdp,
+    /// Use it on veths too.
+    pub xdp_on_veth: bool,
     /// dockerd's socket; none: Docker's networks are not touched.
     pub docker: Option<PathBuf>,
     /// Load-time settings of the programs.
     pub settings: Settings,
+}
+
+/// Whether to guard uplinks before the kernel makes packets of what they receive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Xdp {
+    /// No XDP.
+    #[default]
+    Off,
+    /// On every uplink whose driver can; elsewhere from_uplink makes the same checks.
+    Native,
 }
 
 /// The file.
@@ -70,6 +89,9 @@ struct File {
     #[serde(default)]
     uplinks: Vec<String>,
     attach: Option<Attach>,
+    xdp: Option<Xdp>,
+    #[serde(default)]
+    xdp_on_veth: bool,
     docker: Option<FollowDocker>,
     program_log: Option<ProgramLog>,
     mark: Option<u32>,
@@ -161,6 +183,8 @@ impl Config {
             pin_dir: choose(&overrides.pin_dir, file.pin_dir, DEFAULT_PIN_DIR),
             uplinks: if overrides.uplinks.is_empty() { file.uplinks } else { overrides.uplinks.clone() },
             attach: overrides.attach.or(file.attach).unwrap_or(Attach::Auto),
+            xdp: overrides.xdp.or(file.xdp).unwrap_or_default(),
+            xdp_on_veth: overrides.xdp_on_veth || file.xdp_on_veth,
             docker: overrides.docker.clone().or(file.docker.and_then(FollowDocker::socket)),
             settings,
         };
@@ -247,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn xdp_is_off_unless_asked_for() {
+        assert_eq!(config("").expect("valid").xdp, Xdp::Off);
+        let native = config("xdp = \"native\"\nxdp_on_veth = true").expect("valid");
+        assert_eq!((native.xdp, native.xdp_on_veth), (Xdp::Native, true));
+    }
+
+    #[test]
     fn profiles_and_timeouts() {
         let shorter = config("profile = \"netfilter\"\n[timeouts]\nudp = 30").expect("valid").settings;
         assert_eq!(shorter.tcp_transitory_timeout, 120 * SECOND);
@@ -267,6 +298,7 @@ mod tests {
             "icmp_error_rate = 0",
             "profile = \"x\"",
             "attach = \"x\"",
+            "xdp = \"generic\"",
             "program_log = \"info\"",
             "socket = \"\"",
             "[timeouts]\nudp = 0",

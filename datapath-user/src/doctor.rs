@@ -51,6 +51,7 @@ pub async fn examine(daemon: Option<&Readers>) -> Vec<Finding> {
     findings.extend(docker_setup::findings(followed.as_deref()).await);
     if let Some(readers) = daemon {
         findings.extend(uplinks(readers));
+        findings.extend(guard(readers));
         findings.extend(foreign_programs(readers).await);
         findings.extend(tables(readers));
     }
@@ -213,6 +214,23 @@ fn uplinks(readers: &Readers) -> Vec<Finding> {
         findings.push(finding("uplinks", Level::Ok, names.join(", "), ""));
     }
     findings
+}
+
+/// Uplinks without the XDP program, where it was asked for.
+fn guard(readers: &Readers) -> Vec<Finding> {
+    let snapshot = readers.snapshot();
+    let states = snapshot.uplinks.iter().filter_map(|uplink| Some((uplink, snapshot.guarded_natively.get(&uplink.ifindex)?)));
+    states
+        .map(|(uplink, state)| match state {
+            Ok(_) => finding("xdp", Level::Ok, format!("{} is guarded in its driver", uplink.name), ""),
+            Err(refused) => finding(
+                "xdp",
+                Level::Warning,
+                format!("{} is not guarded by XDP: {refused}", uplink.name),
+                "from_uplink makes the same checks there, at the cost of a packet each; correct it, or start without --xdp native",
+            ),
+        })
+        .collect()
 }
 
 async fn foreign_programs(readers: &Readers) -> Vec<Finding> {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::sysctl::{Change, ReservedPorts};
-use crate::model::Model;
+use crate::model::{Guard, Model};
 
 /// The layout of the file. Raised when an older daemon could not read it.
 const VERSION: u32 = 2;
@@ -139,6 +139,7 @@ fn encode(state: &State) -> Result<BTreeMap<String, Vec<u8>>> {
     put("boot_id".to_owned(), serde_json::to_vec(&state.boot_id)?);
     put("counters".to_owned(), serde_json::to_vec(&state.model.counters)?);
     put("remembered".to_owned(), serde_json::to_vec(&state.remembered)?);
+    put("guard".to_owned(), serde_json::to_vec(&state.model.guard)?);
     for network in state.model.networks.values() {
         put(format!("network/{}", network.name), serde_json::to_vec(network)?);
     }
@@ -156,7 +157,9 @@ fn decode(content: &BTreeMap<String, Vec<u8>>) -> Result<State> {
     if version > VERSION {
         bail!("it has version {version}, and this daemon knows {VERSION}; start the newer daemon again");
     }
-    let mut model = Model { counters: field(content, "counters")?, ..Model::default() };
+    // Older daemons had no guard.
+    let guard = if content.contains_key("guard") { field(content, "guard")? } else { Guard::default() };
+    let mut model = Model { counters: field(content, "counters")?, guard, ..Model::default() };
     for (key, value) in content {
         let wrong = || format!("the entry {key} is damaged");
         if key.starts_with("network/") {
@@ -250,6 +253,16 @@ mod tests {
         *entry = serde_json::to_vec(&network).expect("encoded");
         let network = decode(&content).expect("read").model.networks["app"].clone();
         assert_eq!(network.gateway_mode_ipv6, crate::model::GatewayMode::Routed);
+    }
+
+    #[test]
+    fn a_state_from_before_the_guard_has_no_rules() {
+        let mut state = state();
+        state.model.guard.deny(&["192.0.2.0/24".parse().expect("a prefix")]).expect("denied");
+        let mut content = encode(&state).expect("encoded");
+        assert_eq!(decode(&content).expect("read").model, state.model);
+        content.remove("guard").expect("stored now");
+        assert_eq!(decode(&content).expect("read").model.guard, Guard::default());
     }
 
     #[test]

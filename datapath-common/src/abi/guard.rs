@@ -2,6 +2,9 @@
 
 use super::Address;
 
+/// Prefixes of each IP version that can be denied.
+pub const DENIED_CAPACITY: u32 = 262_144;
+
 /// What the user's rules ask to look at; bits of [`Guard::checks`].
 pub mod guard_checks {
     /// Some IPv4 sources are denied.

@@ -26,7 +26,7 @@ pub use fragment::{
     Datagram, FRAGMENT_PIECES, FRAGMENT_PLACE, FRAGMENT_ROOM, FRAGMENT_SETS, FRAGMENT_WAYS, FRAGMENTS_HELD,
     FragmentKey, FragmentSearch, FragmentSet, HeldFragment, Piece, datagram,
 };
-pub use guard::{Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, Rate, guard_checks};
+pub use guard::{DENIED_CAPACITY, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, Rate, guard_checks};
 pub use mutant::Mutant;
 pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
 pub use publication::{Publication, PublishedKey};

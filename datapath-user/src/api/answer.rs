@@ -72,7 +72,7 @@ pub async fn not_found(uri: Uri) -> Denial {
     Denial::new(
         StatusCode::NOT_FOUND,
         format!(
-            "there is nothing at {}; ask for /status, /networks, /endpoints, /ports, /fdb, /flows, /events, /metrics or /doctor",
+            "there is nothing at {}; ask for /status, /networks, /endpoints, /ports, /guard, /fdb, /flows, /events, /metrics or /doctor",
             uri.path()
         ),
     )

@@ -14,7 +14,7 @@ use crate::model::{AttachRequest, Endpoint, NetworkRequest, PortSpec, UnpublishS
 use crate::view::{self, Event, EventKind};
 
 /// Runs a change as a task of its own: a future that is dropped with its connection would stop in the middle.
-async fn to_the_end<T: Send + 'static>(
+pub(super) async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Denial> {
     match tokio::spawn(change).await {

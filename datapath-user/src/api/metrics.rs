@@ -27,6 +27,18 @@ fn text(status: &Status, ports: &[Port]) -> String {
     for (reason, count) in &status.drops {
         page.sample("datapath_drops_total", &[("reason", reason)], *count);
     }
+    page.family("datapath_guard_native", "gauge", "Whether the XDP program is on an uplink, where it was asked for.");
+    for uplink in &status.guard.uplinks {
+        page.sample("datapath_guard_native", &[("uplink", &uplink.name)], uplink.native.into());
+    }
+    page.family("datapath_guard_passed_total", "counter", "Frames passed by the XDP program.");
+    page.sample("datapath_guard_passed_total", &[], status.guard.passed);
+    page.family("datapath_guard_drops_total", "counter", "Frames dropped by the XDP program, by reason; also in datapath_drops_total.");
+    for (reason, count) in &status.guard.dropped {
+        page.sample("datapath_guard_drops_total", &[("reason", reason)], *count);
+    }
+    page.family("datapath_guard_denied", "gauge", "Prefixes on the deny list.");
+    page.sample("datapath_guard_denied", &[], status.guard.denied);
     for (name, count) in &status.metrics {
         let name = format!("datapath_{name}_total");
         page.family(&name, "counter", "See datapath_common::abi::Metric.");

@@ -6,6 +6,9 @@
 //! | `GET` `POST /networks`, `GET` `DELETE /networks/NAME` | networks |
 //! | `GET` `POST /endpoints`, `GET` `DELETE /endpoints/NAME[?network=NET]` | attach, detach |
 //! | `GET` `POST /ports`, `DELETE /ports?port=[HOSTIP:]PORT[-END][/PROTO]` | publish, unpublish |
+//! | `GET /guard` | the guard of uplinks: rules, counters, where XDP holds them |
+//! | `GET` `POST /guard/deny`, `DELETE /guard/deny?cidrs=CIDR,…` or `?all=true` | denied sources |
+//! | `GET` `POST /guard/limits`, `DELETE /guard/limits?kind=KIND` | limits: `packets`, `syn`, `port_syn` |
 //! | `GET /fdb[?network=NET]` | which MAC address is behind which port |
 //! | `GET /flows[?endpoint=NAME]` | live flows |
 //! | `GET /events[?drops=true][&endpoint=NAME]` | events as they happen, one JSON object a line |
@@ -15,6 +18,7 @@
 mod answer;
 mod changes;
 mod events;
+mod guard;
 mod metrics;
 mod peer;
 mod reads;
@@ -23,11 +27,13 @@ mod socket;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, broadcast};
 
 pub use answer::ErrorBody;
+pub use guard::{DenyRequest, LimitRequest};
 pub use socket::{bind, serve};
 
 use crate::engine::{Engine, Readers};
@@ -70,6 +76,10 @@ fn router(app: App) -> Router {
         .route("/endpoints/{name}", get(reads::endpoint).delete(changes::detach))
         .route("/ports", get(reads::ports).post(changes::publish))
         .route("/ports", delete(changes::unpublish))
+        .route("/guard", get(guard::guard))
+        .route("/guard/deny", get(guard::denied).post(guard::deny).delete(guard::undeny))
+        .layer(DefaultBodyLimit::max(guard::DENY_BODY))
+        .route("/guard/limits", get(guard::limits).post(guard::limit).delete(guard::unlimit))
         .route("/fdb", get(reads::fdb))
         .route("/flows", get(reads::flows))
         .route("/events", get(events::events))

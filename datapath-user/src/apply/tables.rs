@@ -1,6 +1,6 @@
 //! The maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
@@ -44,14 +44,19 @@ fn make(tables: &Tables, change: &Change) -> Result<()> {
         Change::ClearPublication(index) => tables.clear_publication(*index),
         Change::Publish(index, keys) => tables.publish(keys, *index),
         Change::Unpublish(_, keys) => tables.unpublish(keys),
+        Change::Deny(prefixes) => tables.guard().deny(prefixes),
+        Change::Undeny(prefixes) => tables.guard().undeny(prefixes),
+        Change::SetGuard(guard) => tables.guard().set_rules(guard),
     }
 }
 
-/// The change in a few words: a publication may have thousands of keys.
+/// The change in a few words: a publication may have thousands of keys, and a deny list of prefixes.
 fn named(change: &Change) -> String {
     match change {
         Change::Publish(index, keys) => format!("{} keys of publication {index}", keys.len()),
         Change::Unpublish(index, keys) => format!("the removal of {} keys of publication {index}", keys.len()),
+        Change::Deny(prefixes) => format!("{} denied prefixes", prefixes.len()),
+        Change::Undeny(prefixes) => format!("the removal of {} denied prefixes", prefixes.len()),
         other => format!("{other:?}"),
     }
 }
@@ -79,5 +84,7 @@ pub fn read(tables: &Tables) -> Result<Contents> {
         members: tables.members()?.into_iter().collect(),
         subnets: tables.subnets()?.into_iter().collect(),
         publications,
+        denied: tables.guard().denied()?.into_iter().collect::<BTreeSet<_>>().into(),
+        guard: tables.guard().rules()?,
     })
 }

@@ -40,3 +40,9 @@ pub fn ports(begun: &OsStr) -> Vec<CompletionCandidate> {
     let ports: Vec<view::Port> = ask("/ports").unwrap_or_default();
     matching(ports.into_iter().map(|port| port.published), begun)
 }
+
+/// Denied sources.
+pub fn denied(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let denied: Vec<view::Denied> = ask("/guard/deny").unwrap_or_default();
+    matching(denied.into_iter().map(|denied| denied.cidr), begun)
+}

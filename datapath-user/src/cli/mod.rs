@@ -4,6 +4,7 @@ mod arguments;
 mod client;
 mod complete;
 mod docker;
+mod guard;
 mod run;
 mod show;
 
@@ -41,7 +42,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Daemon(arguments) => {
             start_logging();
-            arguments.check()?;
             let config = Config::load(&arguments.overrides(cli.socket))?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let result = runtime.block_on(async {

@@ -10,7 +10,7 @@ use super::arguments::{
     AttachArguments, Command, CreateArguments, EndpointCommand, FdbCommand, FlowCommand, NetworkCommand, PortCommand,
 };
 use super::client::{Client, NotRunning, encode};
-use super::{docker, show};
+use super::{docker, guard, show};
 use crate::api::PublishRequest;
 use crate::doctor::{self, Finding, Level};
 use crate::model::{AttachRequest, NetworkRequest};
@@ -57,6 +57,7 @@ pub async fn run(client: &Client, command: Command, json: bool) -> Result<ExitCo
             let query = endpoint.map_or(String::new(), |endpoint| format!("?endpoint={}", encode(&endpoint)));
             print(json, &client.get::<Vec<view::Flow>>(&format!("/flows{query}")).await?, |f| show::flows(f))?;
         }
+        Command::Guard(command) => guard::run(client, command, json).await?,
         Command::Docker(command) => docker::run(command, json).await?,
         Command::Monitor { drops, endpoint } => monitor(client, drops, endpoint, json).await?,
         Command::Daemon(_) | Command::Completions { .. } => {

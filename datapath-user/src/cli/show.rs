@@ -6,7 +6,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::doctor::{Finding, Level};
-use crate::view::{Docker, Endpoint, Event, FdbEntry, FdbKind, Fill, Flow, Network, Port, PortState, Status};
+use crate::view::{
+    Docker, Endpoint, Event, FdbEntry, FdbKind, Fill, Flow, Guard, GuardLimits, Network, Port, PortState, Status,
+};
 
 /// Columns as wide as their widest cell.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> Result<String> {
@@ -187,6 +189,7 @@ pub fn status(status: &Status) -> Result<String> {
         format!("{} ({})", uplink.name, list(&addresses))
     });
     writeln!(text, "uplinks: {}", list(&uplinks.collect::<Vec<_>>()))?;
+    guard(&status.guard, &mut text)?;
     if let Some(docker) = &status.docker {
         writeln!(text, "{}", docker_line(docker))?;
         docker.problems.iter().try_for_each(|problem| writeln!(text, "  not followed: {problem}"))?;
@@ -211,6 +214,28 @@ pub fn status(status: &Status) -> Result<String> {
     }
     writeln!(text, "\n{}", table(&["COUNTER", "VALUE"], counted(&status.metrics))?.trim_end())?;
     Ok(text)
+}
+
+/// The guard of uplinks, where there is one.
+fn guard(guard: &Guard, text: &mut String) -> Result<()> {
+    let GuardLimits { packets, syn, port_syn } = guard.limits;
+    let limits = [("packets", packets), ("syn", syn), ("port-syn", port_syn)];
+    let mut rules: Vec<_> = (guard.denied > 0).then(|| format!("{} denied", guard.denied)).into_iter().collect();
+    rules.extend(limits.iter().filter_map(|(name, limit)| limit.map(|limit| format!("{name} {}/s", limit.rate))));
+    if !rules.is_empty() {
+        writeln!(text, "guard: {}", rules.join(", "))?;
+    }
+    for uplink in &guard.uplinks {
+        match &uplink.reason {
+            None => writeln!(text, "  XDP on {}", uplink.name)?,
+            Some(reason) => writeln!(text, "  no XDP on {}, from_uplink makes the same checks: {reason}", uplink.name)?,
+        }
+    }
+    if guard.uplinks.iter().any(|uplink| uplink.native) {
+        let dropped: Vec<_> = guard.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        writeln!(text, "  XDP passed {}, dropped {}", guard.passed, list(&dropped))?;
+    }
+    Ok(())
 }
 
 fn docker_line(docker: &Docker) -> String {

@@ -52,7 +52,7 @@ impl Engine {
         resynced.note_gone(self.follow_docker(&view).await);
         resynced.note(self.restore_gateways(&view).await);
         resynced.note(self.follow_addresses(&view).await);
-        resynced.note(self.follow_uplinks(&view));
+        resynced.note(self.follow_uplinks(&view, thorough));
         if thorough {
             resynced.note(self.kernel.datapath.sweep_links().map(drop));
             resynced.note(self.restore_programs(&view).await);
@@ -160,7 +160,7 @@ impl Engine {
     }
 
     /// An uplink is in the map exactly while it carries our programs: nothing is sent where they are not.
-    fn follow_uplinks(&mut self, view: &View) -> Result<()> {
+    fn follow_uplinks(&mut self, view: &View, thorough: bool) -> Result<()> {
         let uplinks = view
             .uplinks(&self.config.uplinks, |link| self.docker.as_ref().is_some_and(|docker| docker.is_bridge(link)));
         let present: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
@@ -175,16 +175,24 @@ impl Engine {
                 Err(error) => failed = Some(error),
             }
         }
+        let guarded_natively = self.guarded_natively.clone();
+        if let Err(error) = self.guard_uplinks(view, &uplinks, thorough) {
+            failed = Some(error);
+        }
         let guarded = uplinks.iter().filter(|uplink| self.guarded.contains(&uplink.ifindex));
-        let entries: HashMap<u32, _> = guarded.map(|uplink| (uplink.ifindex, uplink.to_map())).collect();
+        let entry = |uplink: &UplinkInterface| uplink.to_map(self.is_guarded_natively(uplink.ifindex));
+        let entries: HashMap<u32, _> = guarded.map(|uplink| (uplink.ifindex, entry(uplink))).collect();
         datapath.tables().replace_uplinks(&entries)?;
+        if thorough || guarded_natively != self.guarded_natively {
+            self.release_unguarded()?;
+        }
         for ifindex in self.guarded.difference(&present).copied().collect::<Vec<_>>() {
             datapath.detach(Program::FromUplink, ifindex)?;
             datapath.detach(Program::ToUplink, ifindex)?;
             self.guarded.remove(&ifindex);
             tracing::info!(ifindex, "no longer an uplink");
         }
-        if self.uplinks != uplinks {
+        if self.uplinks != uplinks || guarded_natively != self.guarded_natively {
             self.uplinks = uplinks;
             self.readers.publish(self.take_snapshot());
         }

@@ -3,6 +3,7 @@
 mod docker;
 mod failure;
 mod follow;
+mod guard;
 mod hooks;
 mod host;
 mod lock;
@@ -10,6 +11,7 @@ mod requests;
 mod snapshot;
 mod start;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 
 pub use docker::{Docker, InventoryReceiver};
 pub use failure::Failure;
+pub use guard::Guarded;
 pub use host::is_ours;
 pub use lock::Locks;
 pub use snapshot::Snapshot;
@@ -39,7 +42,11 @@ pub struct Engine {
     host: Host,
     uplinks: Vec<UplinkInterface>,
     /// Uplinks that have our programs.
-    guarded: std::collections::BTreeSet<u32>,
+    guarded: BTreeSet<u32>,
+    /// How it stands with the XDP program on uplinks, where it is wanted.
+    guarded_natively: BTreeMap<u32, Guarded>,
+    /// Why it is not on one, as it was last told.
+    xdp_complaints: BTreeMap<u32, String>,
     /// With `--docker`.
     docker: Option<Docker>,
     readers: Readers,
@@ -128,6 +135,7 @@ impl Engine {
             model: self.state.model.clone(),
             devices: self.actual.devices.clone(),
             uplinks: self.uplinks.clone(),
+            guarded_natively: self.guarded_natively.clone(),
             config: self.config.clone(),
             docker_problems: self.docker.iter().flat_map(|d| d.problems().iter().cloned()).collect(),
         }

@@ -1,5 +1,8 @@
 //! What readers see.
 
+use std::collections::BTreeMap;
+
+use super::Guarded;
 use crate::config::Config;
 use crate::kernel::netlink::UplinkInterface;
 use crate::model::Model;
@@ -14,6 +17,8 @@ pub struct Snapshot {
     pub devices: Devices,
     /// Uplinks.
     pub uplinks: Vec<UplinkInterface>,
+    /// How it stands with the XDP program on each, where it is wanted.
+    pub guarded_natively: BTreeMap<u32, Guarded>,
     /// How the daemon was started.
     pub config: Config,
     /// What of dockerd's is not followed, and why.

@@ -1,6 +1,6 @@
 //! Starting: state is read, what runs is adopted, what is missing is made, what is stale is removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,7 +9,7 @@ use datapath_common::abi::{Program, Settings};
 use super::host::{View, is_ours};
 use super::{Docker, Engine, Readers, Snapshot};
 use crate::apply::{self, Actual, Kernel, Namespaces, reach_contents};
-use crate::config::Config;
+use crate::config::{Config, Xdp};
 use crate::kernel::netlink::{Link, Netlink};
 use crate::kernel::sysctl::{self, Change, ReservedPorts};
 use crate::kernel::{Datapath, Options, fence, probes, reservation};
@@ -44,6 +44,7 @@ pub async fn start(config: Config, docker: Option<Docker>) -> Result<Engine> {
         model: state.model.clone(),
         devices: Devices::default(),
         uplinks: Vec::new(),
+        guarded_natively: BTreeMap::new(),
         config: config.clone(),
         docker_problems: Vec::new(),
     };
@@ -62,6 +63,8 @@ pub async fn start(config: Config, docker: Option<Docker>) -> Result<Engine> {
         actual,
         uplinks: Vec::new(),
         guarded: BTreeSet::new(),
+        guarded_natively: BTreeMap::new(),
+        xdp_complaints: BTreeMap::new(),
         docker,
         readers,
     };
@@ -224,7 +227,8 @@ async fn open_kernel(config: &Config, netlink: Netlink) -> Result<Kernel> {
         mutant: mutant()?,
         ..config.settings
     };
-    let options = Options { pin_dir: config.pin_dir.clone(), attach: config.attach, settings };
+    let xdp = config.xdp == Xdp::Native;
+    let options = Options { pin_dir: config.pin_dir.clone(), attach: config.attach, xdp, settings };
     let datapath = tokio::task::spawn_blocking(move || Datapath::open(options)).await.context("loading ended")??;
     Ok(Kernel { datapath: Arc::new(datapath), netlink })
 }

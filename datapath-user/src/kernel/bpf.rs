@@ -216,7 +216,7 @@ pub struct MapInfo {
     pub flags: u32,
 }
 
-/// What the kernel says of a tcx link (the beginning of `struct bpf_link_info`).
+/// What the kernel says of a link of tcx or XDP (the beginning of `struct bpf_link_info`).
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct LinkInfo {
@@ -229,7 +229,7 @@ pub struct LinkInfo {
     padding: u32,
     /// The device; 0 when it is gone.
     pub ifindex: u32,
-    /// [`TCX_INGRESS`] or [`TCX_EGRESS`].
+    /// [`TCX_INGRESS`] or [`TCX_EGRESS`]; means nothing of a link of XDP.
     pub hook: u32,
 }
 

@@ -51,7 +51,8 @@ impl<K: Pod, V: Pod> Map<K, V> {
 
     fn failed<T>(&self, what: &str, result: io::Result<T>) -> Result<T> {
         result.map_err(|error| match error.raw_os_error() {
-            Some(libc::E2BIG) if what == "written" => {
+            // The latter is what tries say.
+            Some(libc::E2BIG | libc::ENOSPC) if what == "written" => {
                 anyhow::anyhow!("the map {} is full ({} entries)", self.name, self.capacity)
             }
             _ => anyhow::Error::new(error).context(format!("the map {} could not be {what}", self.name)),

@@ -3,7 +3,8 @@
 //!
 //! - [`bpf`]: the few bpf(2) calls that aya lacks, as safe functions.
 //! - [`programs`]: opening the datapath, attaching and detaching programs; [`cleanup`] takes everything away.
-//! - [`tables`]: typed access to every map; [`flows`] and [`events`] for the two that are read in other ways.
+//! - [`tables`]: typed access to every map, those of the [`guard`] included; [`flows`] and [`events`] for the two that are
+//!   read in other ways.
 //! - [`netlink`], [`netns`], [`sysctl`], [`reservation`], [`probes`]: what else of the kernel the daemon needs.
 
 pub mod announcement;
@@ -14,6 +15,7 @@ pub mod events;
 pub mod fence;
 pub mod flows;
 pub mod foreign;
+pub mod guard;
 pub mod map;
 pub mod netlink;
 pub mod netns;
@@ -33,6 +35,7 @@ pub mod subnets;
 pub mod sysctl;
 pub mod tables;
 pub mod tcx;
+pub mod xdp;
 
 pub use cleanup::remove_everything;
 pub use program_log::ProgramLog;

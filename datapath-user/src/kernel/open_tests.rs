@@ -34,7 +34,7 @@ const CAPACITY: u32 = 1_024;
 
 fn open(pins: &Path, attach: Attach) -> anyhow::Result<Datapath> {
     let settings = Settings { flow_capacity: CAPACITY, ..Settings::DEFAULT };
-    Datapath::open(Options { pin_dir: pins.into(), attach, settings })
+    Datapath::open(Options { pin_dir: pins.into(), attach, xdp: false, settings })
 }
 
 async fn pair(netlink: &Netlink, name: &str) -> (u32, u32) {
@@ -143,7 +143,7 @@ fn what_cannot_be_understood_is_left_alone() {
         let pins = Pins::new("version");
         drop(open(&pins.0, Attach::Auto).expect("opens"));
         let settings = Settings { flow_capacity: CAPACITY * 2, ..Settings::DEFAULT };
-        let error = Datapath::open(Options { pin_dir: pins.0.clone(), attach: Attach::Auto, settings });
+        let error = Datapath::open(Options { pin_dir: pins.0.clone(), attach: Attach::Auto, xdp: false, settings });
         assert!(format!("{:#}", error.expect_err("another size")).contains("--cleanup` to change it"));
         let version: Map<u32, u32> = Map::open(&pins.0, map::ABI).expect("pinned");
         assert_eq!(version.get(&0).expect("readable"), Some(ABI_VERSION));

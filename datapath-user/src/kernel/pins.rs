@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! PIN_DIR/MAP                    every map, by its name
-//! PIN_DIR/links/PROGRAM-IFINDEX  tcx: the link of a program on a device
+//! PIN_DIR/links/PROGRAM-IFINDEX  tcx and XDP: the link of a program on a device
 //! PIN_DIR/qdiscs/IFINDEX         clsact: an empty directory, "we added this device's qdisc" (bpffs takes no files)
 //! ```
 
@@ -13,6 +13,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use aya::programs::ProgramError;
+use aya::programs::links::{LinkError, PinnedLink};
+use aya::sys::SyscallError;
 use datapath_common::abi::{ABI_VERSION, map};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -154,6 +157,49 @@ pub fn remove_maps(pin_dir: &Path) -> Result<usize> {
         }
     }
     Ok(removed)
+}
+
+/// A link of aya's that can be had from a pin.
+pub trait FromPin: Sized {
+    /// What was pinned.
+    fn from_pin(pinned: PinnedLink) -> Result<Self>;
+}
+
+/// Has `replace` put a program into the link pinned here. False if there is none (any more).
+pub fn replace_in<L: FromPin>(pin: &Path, replace: impl FnOnce(L) -> Result<(), ProgramError>) -> Result<bool> {
+    let old = match PinnedLink::from_pin(pin) {
+        Ok(old) => old,
+        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be opened", pin.display())),
+    };
+    match replace(L::from_pin(old)?) {
+        Ok(()) => Ok(true),
+        // A pin outlives its device.
+        Err(ProgramError::SyscallError(SyscallError { io_error, .. }))
+            if io_error.raw_os_error() == Some(libc::ENOLINK) =>
+        {
+            remove_link(pin)?;
+            Ok(false)
+        }
+        Err(error) => Err(error).with_context(|| format!("the program in {} cannot be replaced", pin.display())),
+    }
+}
+
+/// What the kernel says of the link pinned here.
+pub fn link_at(pin: &Path) -> Result<bpf::LinkInfo> {
+    let link = bpf::open_pin(pin).with_context(|| format!("{} cannot be opened", pin.display()))?;
+    bpf::link_info(link.as_fd()).with_context(|| format!("{} is not a link", pin.display()))
+}
+
+/// Unpins a link; its program is detached with it. Says whether it was there.
+pub fn remove_link(pin: &Path) -> Result<bool> {
+    match fs::remove_file(pin) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be removed", pin.display())),
+    }
 }
 
 /// Names in a directory; none if it does not exist.

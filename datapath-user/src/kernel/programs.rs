@@ -6,17 +6,18 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use datapath_common::abi::{Program, Settings, map, program_log};
 use serde::{Deserialize, Serialize};
 
 use super::events::Events;
 use super::flows::Flows;
-use super::netlink::{Direction, Netlink};
+use super::netlink::{Direction, Link, Netlink};
 use super::pins::Found;
 use super::program_log::Lines;
 use super::tables::Tables;
+use super::xdp::{self, Refused};
 use super::{bpf, clsact, pins, tcx};
 
 /// How the user wants programs attached.
@@ -111,6 +112,8 @@ impl Hook {
             Program::FromUplink => ("from_uplink", Ingress, Place::Last),
             Program::ToUplink => ("to_uplink", Egress, Place::Last),
             Program::FromLoopback => ("from_loopback", Egress, Place::Last),
+            // Not at a hook of tc, but ahead of all that are: see `xdp`.
+            Program::Guard => (xdp::PROGRAM, Ingress, Place::First),
         };
         Self { name, direction, place }
     }
@@ -137,6 +140,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// How to attach.
     pub attach: Attach,
+    /// Whether to load the XDP program too.
+    pub xdp: bool,
     /// Load-time settings.
     pub settings: Settings,
 }
@@ -161,14 +166,14 @@ impl Datapath {
     ///
     /// Blocks while the kernel verifies.
     pub fn open(options: Options) -> Result<Self> {
-        let Options { pin_dir, attach, settings } = options;
+        let Options { pin_dir, attach, xdp, settings } = options;
         let object = OBJECT;
         #[cfg(feature = "mutants")]
         let object = if settings.mutant == 0 { object } else { FAULTY_OBJECT };
         let mode = attach.choose()?;
         pins::prepare(&pin_dir)?;
         let found = pins::examine(&pin_dir, settings.flow_capacity)?;
-        let opened = load(&pin_dir, &settings, object).and_then(|programs| {
+        let opened = load(&pin_dir, &settings, xdp, object).and_then(|programs| {
             let tables = Tables::open(&pin_dir)?;
             let flows = Flows::open(&pin_dir)?;
             pins::stamp_version(&pin_dir)?;
@@ -223,6 +228,23 @@ impl Datapath {
         attached.map(drop).with_context(|| format!("{} cannot be attached to device {ifindex}", hook.name))
     }
 
+    /// Attaches the XDP program to a device, in its driver; where it is attached already, the new program takes the old one's
+    /// place in one step.
+    pub fn guard(&self, link: &Link) -> Result<Result<(), Refused>> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        xdp::attach(&self.pin_dir, guard_program(&mut programs)?, link)
+    }
+
+    /// Detaches the XDP program from a device. It need not be attached.
+    pub fn unguard(&self, ifindex: u32) -> Result<bool> {
+        xdp::detach(&self.pin_dir, ifindex)
+    }
+
+    /// Every device that the XDP program was attached to, and whether it still is.
+    pub fn guarded(&self) -> Result<Vec<(u32, bool)>> {
+        xdp::attached(&self.pin_dir)
+    }
+
     /// Detaches a program from a device. It need not be attached, and the device need not exist any more.
     pub fn detach(&self, program: Program, ifindex: u32) -> Result<()> {
         let link = tcx::detach(&self.pin_dir, program, ifindex);
@@ -233,7 +255,7 @@ impl Datapath {
         link.and(filter).map(drop)
     }
 
-    /// Every hook where a program of ours is attached, with its device.
+    /// Every hook of tc where a program of ours is attached, with its device.
     pub async fn attached(&self, netlink: &Netlink) -> Result<Vec<(Program, u32)>> {
         match self.mode {
             Mode::Tcx => {
@@ -270,8 +292,14 @@ impl Datapath {
     }
 }
 
-/// Loads the object and every program in it.
-fn load(pin_dir: &Path, settings: &Settings, object: &[u8]) -> Result<Ebpf> {
+/// The XDP program.
+fn guard_program(programs: &mut Ebpf) -> Result<&mut Xdp> {
+    let program = programs.program_mut(xdp::PROGRAM).context("the object has no XDP program")?;
+    Ok(program.try_into()?)
+}
+
+/// Loads the object and every program in it, that of XDP only where it is wanted.
+fn load(pin_dir: &Path, settings: &Settings, xdp: bool, object: &[u8]) -> Result<Ebpf> {
     ensure!(settings.flow_capacity > 0, "there must be room for one flow at least");
     let keys = settings.flow_capacity.checked_mul(2).context("flow_capacity is too large")?;
     let mut loader = EbpfLoader::new();
@@ -290,10 +318,16 @@ fn load(pin_dir: &Path, settings: &Settings, object: &[u8]) -> Result<Ebpf> {
         .override_global(map::SETTINGS, settings, true)
         .load(object)
         .context("the maps cannot be made; see `datapath doctor`")?;
-    for (_, name) in Program::ALL {
+    for (program, name) in Program::ALL {
+        if program == Program::Guard {
+            continue;
+        }
         let classifier: &mut SchedClassifier =
             programs.program_mut(name).with_context(|| format!("the object has no program {name}"))?.try_into()?;
         classifier.load().with_context(|| format!("the kernel refuses the program {name}"))?;
+    }
+    if xdp {
+        guard_program(&mut programs)?.load().with_context(|| format!("the kernel refuses the program {}", xdp::PROGRAM))?;
     }
     Ok(programs)
 }

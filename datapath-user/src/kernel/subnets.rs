@@ -13,7 +13,7 @@ use super::map::Map;
 /// Key of the trie (`struct bpf_lpm_trie_key`): prefix length, then the address in wire order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-struct Prefix {
+pub(super) struct Prefix {
     length: u32,
     address: [u8; 16],
 }
@@ -32,6 +32,12 @@ impl From<IpNet> for Prefix {
 }
 
 impl Prefix {
+    /// The prefix in a table of IPv6 alone, where `::ffff:0:0/96` is no IPv4.
+    pub(super) fn prefix_v6(self) -> Result<IpNet> {
+        let length = u8::try_from(self.length).context("a prefix is too long")?;
+        Ok(IpNet::new(std::net::Ipv6Addr::from(self.address).into(), length)?)
+    }
+
     fn subnet(self) -> Result<IpNet> {
         let address = IpAddr::from(Address::v6(self.address));
         let mapped = if address.is_ipv4() { MAPPED } else { 0 };

@@ -15,6 +15,7 @@ use datapath_common::abi::{
 };
 use ipnet::IpNet;
 
+use super::guard::GuardTables;
 use super::map::{Counters, Map};
 use super::subnets::Subnets;
 
@@ -36,6 +37,7 @@ pub struct Tables {
     publications: Map<u32, Publication>,
     publication_hits: Map<u32, u64>,
     stations: Map<u32, PortStations>,
+    guard: GuardTables,
     drops: Counters,
     metrics: Counters,
 }
@@ -74,6 +76,7 @@ impl Tables {
             publications: Map::open(pin_dir, map::PUBLICATIONS)?,
             publication_hits: Map::open(pin_dir, map::PUBLICATION_HITS)?,
             stations: Map::open(pin_dir, map::STATIONS)?,
+            guard: GuardTables::open(pin_dir)?,
             drops: Counters::open(pin_dir, map::DROPS)?,
             metrics: Counters::open(pin_dir, map::METRICS)?,
         })
@@ -319,9 +322,16 @@ impl Tables {
         within(&self.stations, table, "table of stations")
     }
 
+    /// Those of the guard of uplinks.
+    pub fn guard(&self) -> &GuardTables {
+        &self.guard
+    }
+
     /// Packets dropped, for every reason.
     pub fn drops(&self) -> Result<Vec<(DropReason, u64)>> {
-        let count = |reason: DropReason| Ok((reason, self.drops.sum(reason as u32)?.unwrap_or(0)));
+        let count = |reason: DropReason| {
+            Ok((reason, self.drops.sum(reason as u32)?.unwrap_or(0) + self.guard.dropped(reason)?))
+        };
         DropReason::ALL.iter().map(|&reason| count(reason)).collect()
     }
 

@@ -1,15 +1,12 @@
 //! Attachment by tcx links: pinned, so that they outlive the daemon; the program inside is replaced atomically.
 
 use std::fs;
-use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::links::{FdLink, LinkError, LinkOrder, PinnedLink};
+use aya::programs::SchedClassifier;
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{ProgramError, SchedClassifier};
-use aya::sys::SyscallError;
 use datapath_common::abi::Program;
 
 use super::programs::{Hook, Place, device_name};
@@ -29,7 +26,11 @@ fn parse_name(name: &str) -> Option<(Program, u32)> {
 /// Attaches a program to a device, or replaces the one of an earlier daemon.
 pub fn attach(pin_dir: &Path, classifier: &mut SchedClassifier, program: Program, ifindex: u32) -> Result<()> {
     let pin = pin_path(pin_dir, program, ifindex);
-    if replace_in(&pin, classifier)? {
+    let replaced = pins::replace_in::<SchedClassifierLink>(&pin, |old| {
+        let id = classifier.attach_to_link(old)?;
+        classifier.take_link(id).map(drop)
+    })?;
+    if replaced {
         return Ok(());
     }
     let hook = Hook::of(program);
@@ -42,7 +43,7 @@ pub fn attach(pin_dir: &Path, classifier: &mut SchedClassifier, program: Program
     let link: FdLink = classifier.take_link(id)?.try_into()?;
     let pinned = link.pin(&pin).with_context(|| format!("the link cannot be pinned at {}", pin.display()))?;
     // aya goes by name, and names can move between devices.
-    let attached = link_at(&pin)?;
+    let attached = pins::link_at(&pin)?;
     if attached.ifindex != ifindex {
         drop(pinned.unpin());
         anyhow::bail!("{device} was renamed or replaced meanwhile");
@@ -50,45 +51,15 @@ pub fn attach(pin_dir: &Path, classifier: &mut SchedClassifier, program: Program
     Ok(())
 }
 
-/// Puts the program into the link pinned here. False if there is none (any more).
-fn replace_in(pin: &Path, classifier: &mut SchedClassifier) -> Result<bool> {
-    let old = match PinnedLink::from_pin(pin) {
-        Ok(old) => old,
-        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {
-            return Ok(false);
-        }
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be opened", pin.display())),
-    };
-    let link: SchedClassifierLink = FdLink::from(old).try_into()?;
-    match classifier.attach_to_link(link) {
-        Ok(id) => {
-            drop(classifier.take_link(id)?);
-            Ok(true)
-        }
-        // A pin outlives its device.
-        Err(ProgramError::SyscallError(SyscallError { io_error, .. }))
-            if io_error.raw_os_error() == Some(libc::ENOLINK) =>
-        {
-            fs::remove_file(pin).with_context(|| format!("{} cannot be removed", pin.display()))?;
-            Ok(false)
-        }
-        Err(error) => Err(error).with_context(|| format!("the program in {} cannot be replaced", pin.display())),
+impl pins::FromPin for SchedClassifierLink {
+    fn from_pin(old: PinnedLink) -> Result<Self> {
+        Ok(FdLink::from(old).try_into()?)
     }
-}
-
-fn link_at(pin: &Path) -> Result<bpf::LinkInfo> {
-    let link = bpf::open_pin(pin).with_context(|| format!("{} cannot be opened", pin.display()))?;
-    bpf::link_info(link.as_fd()).with_context(|| format!("{} is not a link", pin.display()))
 }
 
 /// Detaches a program from a device. Says whether it was attached.
 pub fn detach(pin_dir: &Path, program: Program, ifindex: u32) -> Result<bool> {
-    let pin = pin_path(pin_dir, program, ifindex);
-    match fs::remove_file(&pin) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be removed", pin.display())),
-    }
+    pins::remove_link(&pin_path(pin_dir, program, ifindex))
 }
 
 /// A pinned link.
@@ -104,12 +75,12 @@ pub struct Attached {
     pub alive: bool,
 }
 
-/// Every pinned link.
+/// Every pinned link of tcx.
 pub fn attached(pin_dir: &Path) -> Result<Vec<Attached>> {
     let mut links = Vec::new();
     for name in pins::names_in(&pins::links(pin_dir))? {
-        let Some((program, ifindex)) = parse_name(&name) else { continue };
-        let found = link_at(&pin_path(pin_dir, program, ifindex))?;
+        let Some((program, ifindex)) = parse_name(&name).filter(|(program, _)| *program != Program::Guard) else { continue };
+        let found = pins::link_at(&pin_path(pin_dir, program, ifindex))?;
         ensure!(found.hook == bpf::TCX_INGRESS || found.hook == bpf::TCX_EGRESS, "{name} is not a tcx link");
         links.push(Attached { program, ifindex, program_id: found.program, alive: found.ifindex == ifindex });
     }

@@ -1,5 +1,5 @@
-//! Desired state, as pure data: which networks, endpoints and published ports there shall be, and who has which index,
-//! generation, address and MAC. Nothing here touches the kernel; what the host looks like is passed in as [`Host`].
+//! Desired state, as pure data: which networks, endpoints and published ports there shall be, who has which index,
+//! generation, address and MAC, and what is kept out. Nothing here touches the kernel; what the host looks like is passed in as [`Host`].
 //!
 //! Every change is made on a copy: a refused request leaves nothing half done.
 
@@ -10,6 +10,7 @@ mod docker_ports;
 #[cfg(test)]
 mod docker_tests;
 mod endpoint;
+mod guard;
 mod inventory;
 mod mac;
 mod name;
@@ -32,6 +33,7 @@ pub use allocate::{random_ula, usable_range};
 pub use counters::Counters;
 pub use docker::{Bridge, BridgePort, Bridges, DockerBridge, DockerInterface, Unfollowed};
 pub use endpoint::{AttachRequest, Endpoint, NetnsIdentity};
+pub use guard::{Denied, Guard, Limit, LimitKind, parse_source};
 pub use inventory::{DockerEndpoint, DockerNetwork, DockerPort, Inventory};
 pub use mac::Mac;
 pub use name::{check_interface_name, check_name};
@@ -60,6 +62,9 @@ pub struct Model {
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// Publications by index.
     pub publications: BTreeMap<u32, Publication>,
+    /// What comes in by uplinks.
+    #[serde(default)]
+    pub guard: Guard,
 }
 
 impl Model {

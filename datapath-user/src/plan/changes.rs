@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datapath_common::abi::{Address, Endpoint, Network, Publication, PublishedKey};
+use datapath_common::abi::{Address, Endpoint, Guard, Network, Publication, PublishedKey};
 use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 
@@ -55,6 +55,12 @@ pub enum Change {
     Publish(u32, Vec<PublishedKey>),
     /// Keys that led to a publication lead nowhere.
     Unpublish(u32, Vec<PublishedKey>),
+    /// Deny prefixes.
+    Deny(Vec<IpNet>),
+    /// Deny prefixes no more.
+    Undeny(Vec<IpNet>),
+    /// What is looked at of what comes in by uplinks, and the limits.
+    SetGuard(Guard),
 }
 
 /// The changes from `actual` to `desired`. Their order is what makes every moment between right:
@@ -62,7 +68,8 @@ pub enum Change {
 /// 1. what goes is taken out of flooding, and its keys are deleted: nothing new is found;
 /// 2. values are written before the keys that lead to them;
 /// 3. what comes is flooded to when everything else knows it;
-/// 4. values of what has gone are zeroed.
+/// 4. values of what has gone are zeroed;
+/// 5. what is kept out is denied before it is looked for, and is looked for no more before it is let in.
 #[must_use]
 pub fn changes(desired: &Contents, actual: &Contents) -> Vec<Change> {
     let mut plan = Vec::new();
@@ -72,7 +79,21 @@ pub fn changes(desired: &Contents, actual: &Contents) -> Vec<Change> {
     write_keys(desired, actual, &mut plan);
     add_members(desired, actual, &mut plan);
     clear_values(desired, actual, &mut plan);
+    guard(desired, actual, &mut plan);
     plan
+}
+
+fn guard(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
+    let (wanted, present) = (desired.denied.prefixes(), actual.denied.prefixes());
+    // Most changes are none of the deny list, which may be long.
+    let differs = desired.denied != actual.denied;
+    let minus = |one: &BTreeSet<IpNet>, other| -> Vec<IpNet> {
+        if differs { one.difference(other).copied().collect() } else { Vec::new() }
+    };
+    let (coming, leaving) = (minus(wanted, present), minus(present, wanted));
+    plan.extend((!coming.is_empty()).then_some(Change::Deny(coming)));
+    plan.extend((desired.guard != actual.guard).then_some(Change::SetGuard(desired.guard)));
+    plan.extend((!leaving.is_empty()).then_some(Change::Undeny(leaving)));
 }
 
 /// How many of a network's present members stay: those come first among the desired ones.
@@ -244,6 +265,12 @@ impl Contents {
             Change::RemoveSubnet(subnet) => drop(self.subnets.remove(subnet)),
             Change::SetPublication(index, value) => self.publications.entry(*index).or_default().value = *value,
             Change::ClearPublication(index) => drop(self.publications.remove(index)),
+            Change::Deny(prefixes) => self.denied.prefixes_mut().extend(prefixes),
+            Change::Undeny(prefixes) => {
+                let leaving: BTreeSet<_> = prefixes.iter().collect();
+                self.denied.prefixes_mut().retain(|prefix| !leaving.contains(prefix));
+            }
+            Change::SetGuard(guard) => self.guard = *guard,
             Change::Publish(index, keys) => self.note_published(*index, keys),
             Change::Unpublish(index, keys) => {
                 let leaving: FxHashSet<_> = keys.iter().collect();

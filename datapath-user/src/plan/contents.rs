@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use datapath_common::abi::{Address, Endpoint, HOST, Network, Publication, PublishedKey, network_flags};
+use datapath_common::abi::{Address, Endpoint, Guard, HOST, Network, Publication, PublishedKey, network_flags};
 use ipnet::IpNet;
 
 use super::Devices;
-use crate::model::{self, GatewayMode, Model};
+use crate::model::{self, Denied, GatewayMode, Model};
 
 /// The content of every map that the model decides. What follows the host (its addresses and uplinks) is not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub struct Contents {
     pub subnets: BTreeMap<IpNet, u32>,
     /// `PUBLICATIONS`, with the keys of each in `PUBLISHED`.
     pub publications: BTreeMap<u32, Published>,
+    /// `DENIED_V4` and `DENIED_V6`.
+    pub denied: Denied,
+    /// `GUARD`.
+    pub guard: Guard,
 }
 
 /// A publication as the maps have it.
@@ -45,7 +49,8 @@ pub struct Published {
 /// kept where they can be. What has no device yet is left out.
 #[must_use]
 pub fn desired(model: &Model, devices: &Devices, actual: &Contents) -> Contents {
-    let mut contents = Contents::default();
+    let mut contents =
+        Contents { denied: model.guard.denied.clone(), guard: model.guard.to_map(), ..Contents::default() };
     for network in model.networks.values() {
         if let Some(gateway) = devices.gateways.get(&network.id) {
             contents.add_network(network, gateway.ifindex);

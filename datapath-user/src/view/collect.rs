@@ -125,6 +125,7 @@ pub fn status(readers: &Readers, started: &str) -> Result<Status> {
         pin_dir: snapshot.config.pin_dir.display().to_string(),
         docker: docker(readers, &snapshot),
         uplinks: snapshot.uplinks.iter().map(uplink).collect(),
+        guard: super::guard(&snapshot, datapath.tables())?,
         networks: count(snapshot.model.networks.len()),
         endpoints: count(snapshot.model.endpoints.len()),
         ports: count(snapshot.model.publications.len()),

@@ -4,6 +4,7 @@ mod collect;
 mod event;
 mod fdb;
 mod flow;
+mod guard;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ pub use collect::{endpoint, flows, network, port, ports, status};
 pub use event::{Event, EventKind, Names};
 pub use fdb::{FdbEntry, FdbKind, fdb};
 pub use flow::Flow;
+pub use guard::{Denied, Guard, GuardLimits, GuardUplink, denied, guard, limits};
 
 use crate::docker;
 use crate::kernel::probes::Features;
@@ -197,6 +199,8 @@ pub struct Status {
     pub docker: Option<Docker>,
     /// Uplinks.
     pub uplinks: Vec<Uplink>,
+    /// The guard of uplinks.
+    pub guard: Guard,
     /// How many networks.
     pub networks: u32,
     /// How many endpoints.

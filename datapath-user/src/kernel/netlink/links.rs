@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -39,6 +39,8 @@ pub struct Link {
     pub peer_netns: Option<i32>,
     /// Text that somebody attached to it.
     pub alias: Option<String>,
+    /// Id of the XDP program on it, in whichever mode.
+    pub xdp: Option<u32>,
 }
 
 impl From<LinkMessage> for Link {
@@ -57,6 +59,7 @@ impl From<LinkMessage> for Link {
             peer_index: None,
             peer_netns: None,
             alias: None,
+            xdp: None,
         };
         for attribute in message.attributes {
             match attribute {
@@ -67,6 +70,12 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Link(index) => link.peer_index = Some(index),
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::Xdp(attributes) => {
+                    link.xdp = attributes.into_iter().find_map(|attribute| match attribute {
+                        LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) if id != 0 => Some(id),
+                        _ => None,
+                    });
+                }
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos.into_iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind.to_string()),

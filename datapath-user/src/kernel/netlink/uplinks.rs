@@ -35,13 +35,15 @@ pub struct UplinkInterface {
 }
 
 impl UplinkInterface {
-    /// As the programs see it.
-    pub fn to_map(&self) -> Uplink {
+    /// As the programs see it; `guarded`: the XDP program holds the user's rules on it.
+    pub fn to_map(&self, guarded: bool) -> Uplink {
         Uplink {
             link_header: self.link_header,
             mtu: self.mtu,
             ipv4: self.ipv4.map_or(Address::NONE, |address| IpAddr::from(address).into()),
             ipv6: self.ipv6.map_or(Address::NONE, |address| IpAddr::from(address).into()),
+            guarded: guarded.into(),
+            padding: 0,
         }
     }
 }
@@ -125,6 +127,7 @@ mod tests {
             peer_index: None,
             peer_netns: None,
             alias: None,
+            xdp: None,
         }
     }
 
