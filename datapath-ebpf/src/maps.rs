@@ -13,14 +13,13 @@ use aya_ebpf::{
 };
 use datapath_common::{
     abi::{
-        Address, AddressKey, DENIED_CAPACITY, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow, FlowIndex, FlowKey,
-        FragmentSet, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey,
-        STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, DENIED_CAPACITY, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow,
+        FlowIndex, FlowKey, FragmentSet, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric,
+        Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey, STATION_TABLES, Settings,
+        StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
     },
     logic::parse::Parsed,
-    path::{
-        Bucket, FlowSlot, FragmentSetSlot, Inserted, Scratch, SourceSlot, StationsSlot, Step, Tables, UsageSlot,
-    },
+    path::{Bucket, FlowSlot, FragmentSetSlot, Inserted, Scratch, SourceSlot, StationsSlot, Step, Tables, UsageSlot},
 };
 
 use crate::log;
@@ -207,7 +206,15 @@ impl Maps {
 
     /// Tells of a drop.
     #[inline(always)]
-    pub fn tell_drop(&self, now: u64, reason: DropReason, parsed: &Parsed, program: Program, ifindex: u32, length: u32) {
+    pub fn tell_drop(
+        &self,
+        now: u64,
+        reason: DropReason,
+        parsed: &Parsed,
+        program: Program,
+        ifindex: u32,
+        length: u32,
+    ) {
         let Some(mut event) = EVENTS.reserve::<Event>(0) else {
             self.count(Metric::EventsLost);
             return;

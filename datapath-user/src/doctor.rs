@@ -219,7 +219,8 @@ fn uplinks(readers: &Readers) -> Vec<Finding> {
 /// Uplinks without the XDP program, where it was asked for.
 fn guard(readers: &Readers) -> Vec<Finding> {
     let snapshot = readers.snapshot();
-    let states = snapshot.uplinks.iter().filter_map(|uplink| Some((uplink, snapshot.guarded_natively.get(&uplink.ifindex)?)));
+    let states =
+        snapshot.uplinks.iter().filter_map(|uplink| Some((uplink, snapshot.guarded_natively.get(&uplink.ifindex)?)));
     states
         .map(|(uplink, state)| match state {
             Ok(_) => finding("xdp", Level::Ok, format!("{} is guarded in its driver", uplink.name), ""),

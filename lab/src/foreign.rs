@@ -20,7 +20,7 @@ pub const DROP: i32 = 2;
 const PROG_LOAD: i64 = 5;
 const OBJ_GET: i64 = 7;
 const OBJ_GET_INFO_BY_FD: i64 = 15;
-const LINK_CREATE: i64 = 28;
+pub(crate) const LINK_CREATE: i64 = 28;
 const LINK_DETACH: i64 = 34;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const TCX_INGRESS: u32 = 46;
@@ -28,7 +28,7 @@ const F_BEFORE: u32 = 1 << 3;
 const F_AFTER: u32 = 1 << 4;
 
 /// The `union bpf_attr` of one call, as words; large enough for the commands used here.
-type Attribute = [u64; 16];
+pub(crate) type Attribute = [u64; 16];
 
 /// Somebody else's program on the tcx ingress of an interface; detached when this is dropped.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl ForeignProgram {
     }
 
     fn attach(namespace: &Namespace, interface: &str, verdict: i32, order: u32) -> Result<Self> {
-        let program = load(verdict).context("load a program")?;
+        let program = load(PROG_TYPE_SCHED_CLS, verdict).context("load a program")?;
         let ifindex = namespace.ifindex(interface)?;
         let mut attribute: Attribute = [0; 16];
         attribute[0] = pair(program.as_raw_fd().cast_unsigned(), ifindex);
@@ -85,12 +85,13 @@ pub fn detach_pinned(path: &Path) -> Result<()> {
     bpf(LINK_DETACH, &mut attribute).with_context(|| format!("detach {}", path.display())).map(drop)
 }
 
-fn load(verdict: i32) -> io::Result<OwnedFd> {
+/// Loads a program of this type that returns `verdict`.
+pub(crate) fn load(kind: u32, verdict: i32) -> io::Result<OwnedFd> {
     // r0 = verdict; exit.
     let program: [u64; 2] = [0xb7 | u64::from(verdict.cast_unsigned()) << 32, 0x95];
     let license = c"GPL";
     let mut attribute: Attribute = [0; 16];
-    attribute[0] = pair(PROG_TYPE_SCHED_CLS, program.len() as u32);
+    attribute[0] = pair(kind, program.len() as u32);
     attribute[1] = program.as_ptr() as u64;
     attribute[2] = license.as_ptr() as u64;
     let program = bpf(PROG_LOAD, &mut attribute)?;
@@ -99,12 +100,12 @@ fn load(verdict: i32) -> io::Result<OwnedFd> {
 }
 
 /// Two 32-bit fields that follow each other.
-fn pair(first: u32, second: u32) -> u64 {
+pub(crate) fn pair(first: u32, second: u32) -> u64 {
     let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
-fn bpf(command: i64, attribute: &mut Attribute) -> io::Result<i32> {
+pub(crate) fn bpf(command: i64, attribute: &mut Attribute) -> io::Result<i32> {
     // SAFETY: the attribute and everything it points to live in the callers for longer than the call, and are as large
     // as the fields beside them say.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attribute.as_mut_ptr(), size_of::<Attribute>()) };

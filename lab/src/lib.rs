@@ -31,6 +31,7 @@ pub mod reference;
 pub mod server;
 mod tap;
 mod world;
+pub mod xdp;
 
 pub use capture::Capture;
 pub use client::{Exchange, Protocol};

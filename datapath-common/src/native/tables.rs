@@ -11,12 +11,10 @@ use std::{
 use crate::{
     abi::{
         Address, AddressKey, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex, FlowKey, FragmentSet, Guard,
-        GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, PortStations, Publication, PublishedKey, STATION_TABLES, Settings, StationPlace, Subnet,
-        UdpMapped, UdpMapping, Uplink,
+        GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, PortStations, Publication,
+        PublishedKey, STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
     },
-    path::{
-        Bucket, FlowSlot, FragmentSetSlot, Inserted, Repeat, SourceSlot, StationsSlot, Step, Tables, UsageSlot,
-    },
+    path::{Bucket, FlowSlot, FragmentSetSlot, Inserted, Repeat, SourceSlot, StationsSlot, Step, Tables, UsageSlot},
 };
 
 /// What the daemon would have written.

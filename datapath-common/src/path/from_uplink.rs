@@ -20,7 +20,8 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
     };
     // A tagged frame is for the VLAN device on top, an uplink of its own; others' frames are for nobody here. A priority
     // tag (VID 0, IEEE 802.1Q section 6.9) is none.
-    match packet.vlan() {
+    let tag = packet.vlan();
+    match tag {
         None => {}
         Some(0) => packet.remove_tag()?,
         Some(_) => return Ok(Verdict::Pass),
@@ -43,7 +44,8 @@ pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
     let sound = parse(packet, headers, parsed);
     if let Some(rules) = tables.guard()
         && rules.checks != 0
-        && (uplink.guarded == 0 || tables.mutant(Mutant::GuardedTwice))
+        // What came with a tag in its bytes, the XDP program has left to us.
+        && (uplink.guarded == 0 || tag.is_some() || tables.mutant(Mutant::GuardedTwice))
         && let Some(outcome) = guard::judge(packet, tables, rules, headers, parsed, sound.is_ok()).outcome()
     {
         return outcome;

@@ -97,13 +97,7 @@ fn refuse_denied<T: Tables>(tables: &T, rules: &Guard, lead: &Lead) -> Result<()
 }
 
 #[inline(always)]
-fn limit<T: Tables>(
-    tables: &T,
-    rules: &Guard,
-    parsed: &Parsed,
-    packets: u32,
-    sound: bool,
-) -> Result<(), DropReason> {
+fn limit<T: Tables>(tables: &T, rules: &Guard, parsed: &Parsed, packets: u32, sound: bool) -> Result<(), DropReason> {
     let source = GuardSource::of(&parsed.key.source);
     // Too short to have a source, or nobody's.
     if parsed.key.source.is_unspecified() || tables.mutant(Mutant::LimitsIgnored) {

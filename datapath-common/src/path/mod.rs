@@ -51,9 +51,9 @@ pub use to_uplink::{to_container, to_uplink};
 
 use crate::{
     abi::{
-        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowEnd, FlowIndex, FlowKey,
-        Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Mutant,
-        Network, Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, DropReason, Endpoint, FRAGMENT_ROOM, FlowEnd, FlowIndex, FlowKey, Guard, GuardBuckets,
+        GuardDevice, GuardPort, GuardSource, MacKey, Metric, Mutant, Network, Publication, PublishedKey, Settings,
+        StationPlace, UdpMapped, UdpMapping, Uplink,
     },
     logic::{
         checksum::Sum,

@@ -78,7 +78,11 @@ pub async fn undeny(State(app): State<App>, Query(query): Query<UndenyQuery>) ->
     let prefixes = match (query.cidrs, query.all) {
         (Some(cidrs), false) => Some(sources(cidrs.split(','))?),
         (None, true) => None,
-        _ => return Err(Refusal::invalid("it is not said who is let in again", "name them by cidrs, or say all=true").into()),
+        _ => {
+            return Err(
+                Refusal::invalid("it is not said who is let in again", "name them by cidrs, or say all=true").into()
+            );
+        }
     };
     let engine = Arc::clone(&app.engine);
     let removed = to_the_end(async move { engine.lock().await.undeny(prefixes.as_deref()).await }).await?;

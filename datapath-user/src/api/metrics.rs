@@ -33,7 +33,11 @@ fn text(status: &Status, ports: &[Port]) -> String {
     }
     page.family("datapath_guard_passed_total", "counter", "Frames passed by the XDP program.");
     page.sample("datapath_guard_passed_total", &[], status.guard.passed);
-    page.family("datapath_guard_drops_total", "counter", "Frames dropped by the XDP program, by reason; also in datapath_drops_total.");
+    page.family(
+        "datapath_guard_drops_total",
+        "counter",
+        "Frames dropped by the XDP program, by reason; also in datapath_drops_total.",
+    );
     for (reason, count) in &status.guard.dropped {
         page.sample("datapath_guard_drops_total", &[("reason", reason)], *count);
     }

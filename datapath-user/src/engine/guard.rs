@@ -58,10 +58,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn change_guard<T>(
-        &mut self,
-        change: impl FnOnce(&mut Guard) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    async fn change_guard<T>(&mut self, change: impl FnOnce(&mut Guard) -> Result<T, Failure>) -> Result<T, Failure> {
         let mut next = self.state.model.clone();
         let changed = change(&mut next.guard)?;
         if next.guard != self.state.model.guard {
@@ -89,7 +86,8 @@ impl Engine {
         for uplink in uplinks.iter().filter(|uplink| self.guarded.contains(&uplink.ifindex)) {
             let Some(link) = view.link(uplink.ifindex) else { continue };
             let device = GuardDevice::new(link.index, link.mac.unwrap_or_default());
-            if matches!(self.guarded_natively.get(&link.index), Some(state) if state.as_ref().map_or(true, |d| *d == device)) {
+            if matches!(self.guarded_natively.get(&link.index), Some(state) if state.as_ref().map_or(true, |d| *d == device))
+            {
                 continue;
             }
             let state = attach(&datapath, &self.config, uplink, link, device)?;
@@ -97,7 +95,10 @@ impl Engine {
             match &said {
                 None => tracing::info!(uplink = uplink.name, "guarded by XDP"),
                 Some(why) if self.xdp_complaints.get(&link.index) != Some(why) => {
-                    tracing::warn!(uplink = uplink.name, "not guarded by XDP, from_uplink makes the same checks: {why}");
+                    tracing::warn!(
+                        uplink = uplink.name,
+                        "not guarded by XDP, from_uplink makes the same checks: {why}"
+                    );
                 }
                 Some(_) => {}
             }

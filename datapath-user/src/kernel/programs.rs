@@ -327,7 +327,9 @@ fn load(pin_dir: &Path, settings: &Settings, xdp: bool, object: &[u8]) -> Result
         classifier.load().with_context(|| format!("the kernel refuses the program {name}"))?;
     }
     if xdp {
-        guard_program(&mut programs)?.load().with_context(|| format!("the kernel refuses the program {}", xdp::PROGRAM))?;
+        guard_program(&mut programs)?
+            .load()
+            .with_context(|| format!("the kernel refuses the program {}", xdp::PROGRAM))?;
     }
     Ok(programs)
 }

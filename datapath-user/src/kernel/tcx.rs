@@ -79,7 +79,9 @@ pub struct Attached {
 pub fn attached(pin_dir: &Path) -> Result<Vec<Attached>> {
     let mut links = Vec::new();
     for name in pins::names_in(&pins::links(pin_dir))? {
-        let Some((program, ifindex)) = parse_name(&name).filter(|(program, _)| *program != Program::Guard) else { continue };
+        let Some((program, ifindex)) = parse_name(&name).filter(|(program, _)| *program != Program::Guard) else {
+            continue;
+        };
         let found = pins::link_at(&pin_path(pin_dir, program, ifindex))?;
         ensure!(found.hook == bpf::TCX_INGRESS || found.hook == bpf::TCX_EGRESS, "{name} is not a tcx link");
         links.push(Attached { program, ifindex, program_id: found.program, alive: found.ifindex == ifindex });

@@ -124,7 +124,9 @@ impl Guard {
             let wanted = self.denied.count(v4) + new.iter().filter(|prefix| prefix.addr().is_ipv4() == v4).count();
             if wanted > DENIED_CAPACITY as usize {
                 return Err(Refusal::conflict(
-                    format!("the deny list has room for {DENIED_CAPACITY} prefixes of {version}, and would have {wanted}"),
+                    format!(
+                        "the deny list has room for {DENIED_CAPACITY} prefixes of {version}, and would have {wanted}"
+                    ),
                     "join neighbouring prefixes into wider ones, or `datapath guard undeny` some",
                 ));
             }
@@ -221,7 +223,8 @@ pub fn parse_source(text: &str) -> Result<IpNet, Refusal> {
         ));
     }
     let nobodys = ["127.0.0.0/8", "224.0.0.0/4", "ff00::/8"].map(|text| text.parse::<IpNet>());
-    if nobodys.into_iter().flatten().any(|net| net.contains(&prefix)) || prefix.addr() == IpAddr::V6(Ipv6Addr::LOCALHOST)
+    if nobodys.into_iter().flatten().any(|net| net.contains(&prefix))
+        || prefix.addr() == IpAddr::V6(Ipv6Addr::LOCALHOST)
     {
         return Err(Refusal::invalid(
             format!("{prefix} is no source of packets from outside"),

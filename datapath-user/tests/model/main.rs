@@ -71,7 +71,13 @@ fn tables(settings: Settings, flows: u32) -> NativeTables {
     let mutant = std::env::var(lab::MUTANT_VARIABLE).ok();
     let mutant = mutant.map_or(0, |name| Mutant::named(&name).expect("a mutant of this name") as u32);
     let mut state = State { settings: Settings { mutant, ..settings }, ..State::default() };
-    let uplink = Uplink { link_header: 14, mtu: 1_500, ipv4: external(false).into(), ipv6: external(true).into(), ..Uplink::default() };
+    let uplink = Uplink {
+        link_header: 14,
+        mtu: 1_500,
+        ipv4: external(false).into(),
+        ipv6: external(true).into(),
+        ..Uplink::default()
+    };
     state.uplinks.insert(UPLINK, uplink);
     for v6 in [false, true] {
         state.host_addresses.insert(external(v6).into(), UPLINK);
