@@ -139,10 +139,10 @@ fn each_source_has_its_rate_and_no_more() {
         let on_host = Capture::start(&scene.namespace, Host::UPLINK).expect("captures");
         let before = scene.dropped("packet_limit").expect("status");
         let (begun, mut sent) = (Instant::now(), 0);
+        let flood = guarded.datagrams("10.99.0.77", 500);
         while begun.elapsed() < Duration::from_secs(2) {
-            guarded.send(&guarded.datagrams("10.99.0.77", 50));
-            sent += 50;
-            std::thread::sleep(Duration::from_millis(10));
+            guarded.send(&flood);
+            sent += 500;
         }
         let took = begun.elapsed();
         // Another one is not charged for it.
@@ -177,10 +177,11 @@ fn a_flood_of_syns_leaves_others_able_to_connect() {
         let machine = &scene.lan().machine;
         let client = Client::new(machine).timeout(PATIENCE);
         for round in 0..10 {
-            scene.expect_drops("syn_limit", || guarded.send(&guarded.syns("10.99.0.77", 400)));
+            guarded.send(&guarded.syns("10.99.0.77", 400));
             let exchanged = client.exchange(Protocol::Tcp, at(address(Lan::HOST[0]), 8080));
             assert!(exchanged.is_ok(), "{way}, in round {round}: {exchanged:?}");
         }
+        assert!(scene.dropped("syn_limit").expect("status") > 0);
         // To the host's own ports, the limit does not apply.
         reach(machine, Protocol::Tcp, at(address(Lan::HOST[0]), 2222));
     }

@@ -4,7 +4,8 @@ use anyhow::{Result, bail, ensure};
 
 use crate::{
     artifacts::executables,
-    build, setup,
+    build::{self, Object},
+    setup,
     shell::{self, say},
     test,
 };
@@ -22,7 +23,7 @@ const MISSED: i32 = 3;
 
 /// Options of `bench`, passed on to the program that measures.
 ///
-/// Without `--docker` and `--new-flows`: every target of docs/performance.md, judged, and a report in
+/// Without `--docker`, `--new-flows` and `--guard`: every target of docs/performance.md, judged, and a report in
 /// target/bench/report.html; fails where one is missed. Of its own options, those most used: `--no-judge` (figures only),
 /// `--json FILE`, `--html FILE`, `--rounds N`, `--only IPv4,stream`.
 #[derive(clap::Args)]
@@ -33,8 +34,11 @@ pub struct BenchOptions {
     /// Instead of packets of flows: the time to begin one, when nearly everything is in use.
     #[arg(long, conflicts_with = "docker")]
     pub new_flows: bool,
+    /// Instead of packets of flows: what the guard of uplinks takes to drop one, and to look at one.
+    #[arg(long, conflicts_with_all = ["docker", "new_flows"])]
+    pub guard: bool,
     /// Fewer and shorter runs: under two minutes, instead of under thirty.
-    #[arg(long, conflicts_with = "new_flows")]
+    #[arg(long, conflicts_with_all = ["new_flows", "guard"])]
     pub quick: bool,
     /// Passed on; `--help` behind `--` lists what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -49,10 +53,13 @@ pub fn demo(options: &Options) -> Result<()> {
 /// The paired comparison.
 pub fn bench(options: &BenchOptions) -> Result<()> {
     let quick = options.quick.then(|| "--quick".to_owned());
-    let arguments: Vec<_> = quick.into_iter().chain(options.arguments.iter().cloned()).collect();
+    let object = options.guard.then(|| ["--object".to_owned(), Object::Plain.path().display().to_string()]);
+    let own = quick.into_iter().chain(object.into_iter().flatten());
+    let arguments: Vec<_> = own.chain(options.arguments.iter().cloned()).collect();
     let program = match options {
         BenchOptions { docker: true, .. } => "compare_docker",
         BenchOptions { new_flows: true, .. } => "new_flows",
+        BenchOptions { guard: true, .. } => "guard",
         _ => "compare",
     };
     run(program, &arguments)
