@@ -115,9 +115,10 @@ fn denied_sources_are_kept_out_and_others_are_not() {
         let Guarded { scene, .. } = &guarded;
         assert_eq!(native(scene, Host::UPLINK).is_some(), way == "XDP", "{way}");
         guarded.check(false);
-        scene.run("guard deny 10.99.0.10 fd99::/64");
+        scene.run("guard deny 10.99.0.10 fd99::/64 198.51.100.0/24 2001:db8:5::/48");
         guarded.check(true);
         assert_eq!(guarded.dropped_by_xdp("denied") > 0, way == "XDP", "{way}");
+        // The rest of the list stays, and is looked at.
         scene.run("guard undeny fd99::/64 10.99.0.10");
         guarded.check(false);
         scene.run("guard deny 0.0.0.0/0");

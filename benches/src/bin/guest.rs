@@ -1,5 +1,6 @@
 //! What runs inside the virtual machine of `cargo xtask test --kernel 6.1` (F10): loads every program, then passes
-//! switched and published TCP connections between namespaces of an older kernel, and one of stations that it learns.
+//! switched and published TCP connections between namespaces of an older kernel, and one of stations that it learns; and has XDP keep somebody
+//! out.
 //!
 //! It is the machine's init. It talks on the console, in lines that start with `guest:`; xtask waits for the verdict.
 
@@ -141,7 +142,29 @@ fn pass_traffic() -> Result<()> {
         expect_peer("lan", SocketAddr::new(host, 8080), client).context("published connection")?;
         println!("guest: published TCP connection from {client} to {host}");
     }
+    keep_out()?;
     pass_stations()
+}
+
+/// The XDP program is on the uplink, in its driver, and keeps out whom it is told to.
+fn keep_out() -> Result<()> {
+    let status: serde_json::Value = serde_json::from_str(&datapath(&["status", "--json"])?)?;
+    ensure!(status["guard"]["uplinks"][0]["native"] == true, "the uplink has no XDP: {}", status["guard"]);
+    let lan = [LAN.to_string(), LAN_V6.to_string()];
+    let published = [(HOST, LAN), (HOST_V6, LAN_V6)];
+    datapath(&["guard", "deny", &lan[0], &lan[1]])?;
+    for (host, client) in published {
+        ensure!(peer_seen("lan", SocketAddr::new(host, 8080)).is_err(), "{client} was let in, although it is denied");
+    }
+    let status: serde_json::Value = serde_json::from_str(&datapath(&["status", "--json"])?)?;
+    ensure!(status["guard"]["dropped"]["denied"].as_u64() > Some(0), "XDP has dropped nothing: {}", status["guard"]);
+    datapath(&["guard", "undeny", "--all"])?;
+    datapath(&["guard", "limit", "syn", "100000"])?;
+    for (host, client) in published {
+        expect_peer("lan", SocketAddr::new(host, 8080), client).context("connection of one who was denied")?;
+    }
+    println!("guest: XDP has kept out whom it was told to");
+    Ok(())
 }
 
 /// Two containers take other addresses than they were given: on a network that learns they are stations.
@@ -162,7 +185,11 @@ fn pass_stations() -> Result<()> {
 /// Starts the daemon in the host's namespace and waits until it says it is ready.
 fn start_daemon() -> Result<Child> {
     let mut daemon = inside("host", || {
-        Ok(Command::new("/bin/datapath").arg("daemon").stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?)
+        Ok(Command::new("/bin/datapath")
+            .args(["daemon", "--xdp", "native", "--xdp-on-veth"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?)
     })?;
     let lines = BufReader::new(daemon.stderr.take().context("the daemon's stderr")?).lines();
     let (sender, receiver) = std::sync::mpsc::channel();
