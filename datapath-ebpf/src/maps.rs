@@ -3,116 +3,33 @@
 //! All maps are pinned by name, so programs of a later version find what is there. Sizes that are configured are
 //! changed by the daemon before the maps are created.
 
+mod defined;
+mod drops;
+
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::BPF_NOEXIST,
     helpers,
-    macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{PerCpuArray, lpm_trie::Key},
 };
 use datapath_common::{
     abi::{
-        Address, AddressKey, DENIED_CAPACITY, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow,
-        FlowIndex, FlowKey, FragmentSet, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric,
-        Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey, STATION_TABLES, Settings,
-        StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
+        Address, AddressKey, Endpoint, FlowIndex, FlowKey, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource,
+        MacKey, Metric, Network, Program, Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping,
+        Uplink,
     },
     logic::parse::Parsed,
     path::{Bucket, FlowSlot, FragmentSetSlot, Inserted, Scratch, SourceSlot, StationsSlot, Step, Tables, UsageSlot},
 };
+use defined::{
+    DENIED_V4, DENIED_V6, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, ENDPOINT_BY_MAC, ENDPOINT_USAGE, ENDPOINTS,
+    FLOW_BY_KEY, FLOW_CURSOR, FLOWS, FRAGMENTS, GUARD, GUARD_DEVICES, GUARD_PORTS, GUARD_SOURCES, HOST_ADDRESSES,
+    METRICS, NETWORK_BY_GATEWAY, NETWORK_MEMBERS, NETWORKS, PUBLICATION_HITS, PUBLICATIONS, PUBLISHED, SCRATCH,
+    SETTINGS, STATION_BY_MAC, STATIONS, SUBNETS, UDP_MAPPED, UDP_MAPPING, UPLINKS,
+};
 
 use crate::log;
-
-const ENDPOINT_CAPACITY: u32 = 16_384;
-const NETWORK_CAPACITY: u32 = 4_096;
-const FLOW_CAPACITY: u32 = Settings::DEFAULT.flow_capacity;
-const PUBLICATION_CAPACITY: u32 = 65_536;
-const GUARD_SOURCE_CAPACITY: u32 = 65_536;
-const GUARD_PORT_CAPACITY: u32 = 16_384;
-
-#[map]
-static ABI: Array<u32> = Array::pinned(1, 0);
-#[map]
-static ENDPOINTS: Array<Endpoint> = Array::pinned(ENDPOINT_CAPACITY, 0);
-#[map]
-static ENDPOINT_BY_IFINDEX: HashMap<u32, u32> = HashMap::pinned(ENDPOINT_CAPACITY, 0);
-#[map]
-static ENDPOINT_BY_ADDRESS: HashMap<AddressKey, u32> = HashMap::pinned(4 * ENDPOINT_CAPACITY, 0);
-#[map]
-static ENDPOINT_BY_MAC: HashMap<MacKey, u32> = HashMap::pinned(2 * ENDPOINT_CAPACITY, 0);
-#[map]
-static ENDPOINT_USAGE: Array<EndpointUsage> = Array::pinned(ENDPOINT_CAPACITY, BPF_F_MMAPABLE);
-#[map]
-static NETWORKS: Array<Network> = Array::pinned(NETWORK_CAPACITY, 0);
-#[map]
-static NETWORK_BY_GATEWAY: HashMap<u32, u32> = HashMap::pinned(NETWORK_CAPACITY, 0);
-#[map]
-static NETWORK_MEMBERS: HashMap<u32, u32> = HashMap::pinned(2 * ENDPOINT_CAPACITY, 0);
-#[map]
-static SUBNETS: LpmTrie<Address, Subnet> = LpmTrie::pinned(4 * NETWORK_CAPACITY, 0);
-#[map]
-static HOST_ADDRESSES: HashMap<Address, u32> = HashMap::pinned(4 * NETWORK_CAPACITY, 0);
-#[map]
-static UPLINKS: HashMap<u32, Uplink> = HashMap::pinned(1_024, 0);
-#[map]
-static PUBLISHED: HashMap<PublishedKey, u32> = HashMap::pinned(4 * PUBLICATION_CAPACITY, 0);
-#[map]
-static PUBLICATIONS: Array<Publication> = Array::pinned(PUBLICATION_CAPACITY, 0);
-#[map]
-static PUBLICATION_HITS: Array<u64> = Array::pinned(PUBLICATION_CAPACITY, BPF_F_MMAPABLE);
-#[map]
-static FLOW_BY_KEY: HashMap<FlowKey, FlowIndex> = HashMap::pinned(2 * FLOW_CAPACITY, 0);
-#[map]
-static FLOWS: Array<Flow> = Array::pinned(FLOW_CAPACITY, BPF_F_MMAPABLE);
-#[map]
-static FLOW_CURSOR: Array<u32> = Array::pinned(2, 0);
-#[map]
-static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(Settings::DEFAULT.udp_mappings(), 0);
-#[map]
-static UDP_MAPPED: LruHashMap<PublishedKey, UdpMapped> = LruHashMap::pinned(Settings::DEFAULT.udp_mappings(), 0);
-#[map]
-static FRAGMENTS: Array<FragmentSet> = Array::pinned(FRAGMENT_SETS, 0);
-#[map]
-static STATIONS: Array<PortStations> = Array::pinned(STATION_TABLES, 0);
-/// As many as there are places. Few hosts have networks that learn, so there is nothing until something is learnt.
-#[map]
-static STATION_BY_MAC: HashMap<MacKey, u32> = HashMap::pinned(STATION_TABLES * PORT_STATIONS as u32, BPF_F_NO_PREALLOC);
-#[map]
-static GUARD: Array<Guard> = Array::pinned(1, 0);
-#[map]
-static GUARD_DEVICES: Array<GuardDevice> = Array::pinned(GuardDevice::PLACES, 0);
-#[map]
-static DENIED_V4: LpmTrie<u32, u32> = LpmTrie::pinned(DENIED_CAPACITY, 0);
-#[map]
-static DENIED_V6: LpmTrie<Address, u32> = LpmTrie::pinned(DENIED_CAPACITY, 0);
-#[map]
-static GUARD_SOURCES: LruHashMap<GuardSource, GuardBuckets> = LruHashMap::pinned(GUARD_SOURCE_CAPACITY, 0);
-#[map]
-static GUARD_PORTS: LruHashMap<GuardPort, u64> = LruHashMap::pinned(GUARD_PORT_CAPACITY, 0);
-#[map]
-static GUARDED: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
-#[map]
-static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
-#[map]
-static METRICS: PerCpuArray<u64> = PerCpuArray::pinned(Metric::ALL.len() as u32, 0);
-#[map]
-static EVENT_SAMPLED: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::COUNT, 0);
-#[map]
-static EVENTS: RingBuf = RingBuf::pinned(1 << 18, 0);
-
-/// Where each program keeps what it read of the packet it is at. One entry per program: a copy that `from_container`
-/// floods runs `to_container` on the same CPU before the former goes on.
-#[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(Program::ALL.len() as u32, 0);
-
-/// When the XDP program was last asked to tell of a drop, by its reason.
-#[map]
-static GUARD_TICKS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DropReason::COUNT, 0);
-
-/// Set by the daemon when it loads the programs.
-#[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings::DEFAULT;
 
 /// All maps.
 pub struct Maps;
@@ -157,79 +74,6 @@ impl Maps {
             core::intrinsics::atomic_xadd::<u32, u32, { core::intrinsics::AtomicOrdering::SeqCst }>(cursor, 1)
         };
         at & self.setting32(core::mem::offset_of!(Settings, flow_capacity)).wrapping_sub(1)
-    }
-
-    /// Counts a drop, and tells of it when the last event of this reason is long enough ago.
-    #[inline(always)]
-    pub fn record_drop(&self, reason: DropReason, parsed: &Parsed, program: Program, ifindex: u32, length: u32) {
-        add_one(&DROPS, reason as u32);
-        if let Some(now) = self.event_due(reason) {
-            self.tell_drop(now, reason, parsed, program, ifindex, length);
-        }
-    }
-
-    /// Counts what the XDP program has passed, or dropped for a reason.
-    #[inline(always)]
-    pub fn count_guarded(&self, dropped: Option<DropReason>) {
-        add_one(&GUARDED, dropped.map_or(0, |reason| reason as u32));
-    }
-
-    /// Whether the clock may have moved since this was last asked of the reason: it costs nothing, and the time costs as much
-    /// as to deny a packet.
-    #[inline(always)]
-    pub fn has_ticked(&self, reason: DropReason) -> bool {
-        let Some(last) = GUARD_TICKS.get_ptr_mut(reason as u32) else {
-            return false;
-        };
-        // SAFETY: the helper has no arguments, and the compiler of the kernel puts a load in its place (Linux 5.6, commit
-        // 5576b991e9c1); the value is this CPU's.
-        unsafe {
-            let now = helpers::bpf_jiffies64();
-            core::mem::replace(&mut *last, now) != now
-        }
-    }
-
-    /// The time, when the last event of this reason is long enough ago; this one is the last from now on.
-    #[inline(always)]
-    pub fn event_due(&self, reason: DropReason) -> Option<u64> {
-        let last = EVENT_SAMPLED.get_ptr_mut(reason as u32)?;
-        let now = self.now();
-        // SAFETY: the value is this CPU's.
-        unsafe {
-            if now.wrapping_sub(*last) < self.setting64(core::mem::offset_of!(Settings, event_interval)) {
-                return None;
-            }
-            *last = now;
-        }
-        Some(now)
-    }
-
-    /// Tells of a drop.
-    #[inline(always)]
-    pub fn tell_drop(
-        &self,
-        now: u64,
-        reason: DropReason,
-        parsed: &Parsed,
-        program: Program,
-        ifindex: u32,
-        length: u32,
-    ) {
-        let Some(mut event) = EVENTS.reserve::<Event>(0) else {
-            self.count(Metric::EventsLost);
-            return;
-        };
-        event.write(Event {
-            time: now,
-            key: parsed.key,
-            reason: reason as u32,
-            program: program as u32,
-            ifindex,
-            length,
-            ethertype: parsed.ethertype as u32,
-            padding: 0,
-        });
-        event.submit(0);
     }
 }
 

@@ -4,10 +4,12 @@
 //! written into real maps and run by BPF_PROG_TEST_RUN, and must come to the same end.
 
 mod frame;
+mod state;
 mod tables;
 
 pub use frame::{CopiedTo, Frame};
-pub use tables::{NativeTables, State};
+pub use state::State;
+pub use tables::NativeTables;
 
 use crate::{
     logic::checksum::{self, Sum},

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::response::Json;
+use axum::routing::{MethodRouter, get};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use crate::model::{Limit, LimitKind, Refusal, parse_source};
 use crate::view;
 
 /// Largest body of a request to deny: as many prefixes as there is room for.
-pub const DENY_BODY: usize = 32 << 20;
+const DENY_BODY: usize = 32 << 20;
 
 /// What `guard deny` asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,13 +52,18 @@ pub async fn guard(State(app): State<App>) -> Answer<view::Guard> {
     Ok(Json(view::guard(&app.readers.snapshot(), app.readers.kernel.datapath.tables())?))
 }
 
+/// `/guard/deny`. What others send is much shorter than a deny list may be.
+pub fn deny_list() -> MethodRouter<App> {
+    get(denied).post(deny).delete(undeny).layer(DefaultBodyLimit::max(DENY_BODY))
+}
+
 /// `GET /guard/deny`
-pub async fn denied(State(app): State<App>) -> Json<Vec<view::Denied>> {
+async fn denied(State(app): State<App>) -> Json<Vec<view::Denied>> {
     Json(view::denied(&app.readers.snapshot()))
 }
 
 /// `POST /guard/deny`: answers with what was not denied before.
-pub async fn deny(State(app): State<App>, bytes: Bytes) -> Answer<Vec<view::Denied>> {
+async fn deny(State(app): State<App>, bytes: Bytes) -> Answer<Vec<view::Denied>> {
     let request: DenyRequest = body(&bytes)?;
     let prefixes = sources(request.cidrs.iter().map(String::as_str))?;
     let engine = Arc::clone(&app.engine);
@@ -67,14 +73,14 @@ pub async fn deny(State(app): State<App>, bytes: Bytes) -> Answer<Vec<view::Deni
 
 /// The query of `DELETE /guard/deny`.
 #[derive(Deserialize)]
-pub struct UndenyQuery {
+struct UndenyQuery {
     cidrs: Option<String>,
     #[serde(default)]
     all: bool,
 }
 
 /// `DELETE /guard/deny`
-pub async fn undeny(State(app): State<App>, Query(query): Query<UndenyQuery>) -> Answer<Vec<view::Denied>> {
+async fn undeny(State(app): State<App>, Query(query): Query<UndenyQuery>) -> Answer<Vec<view::Denied>> {
     let prefixes = match (query.cidrs, query.all) {
         (Some(cidrs), false) => Some(sources(cidrs.split(','))?),
         (None, true) => None,

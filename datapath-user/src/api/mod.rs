@@ -27,7 +27,6 @@ mod socket;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, broadcast};
@@ -77,8 +76,7 @@ fn router(app: App) -> Router {
         .route("/ports", get(reads::ports).post(changes::publish))
         .route("/ports", delete(changes::unpublish))
         .route("/guard", get(guard::guard))
-        .route("/guard/deny", get(guard::denied).post(guard::deny).delete(guard::undeny))
-        .layer(DefaultBodyLimit::max(guard::DENY_BODY))
+        .route("/guard/deny", guard::deny_list())
         .route("/guard/limits", get(guard::limits).post(guard::limit).delete(guard::unlimit))
         .route("/fdb", get(reads::fdb))
         .route("/flows", get(reads::flows))

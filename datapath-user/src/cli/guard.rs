@@ -53,6 +53,9 @@ pub enum GuardCommand {
     },
 }
 
+/// Bytes of names in one request: they are in its first line, of which HTTP libraries take 64 KiB.
+const MOST_NAMED: usize = 60_000;
+
 /// `1000`, `1000/s`, `1000/second`, `off`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateArgument {
@@ -90,6 +93,7 @@ pub async fn run(client: &Client, command: GuardCommand, json: bool) -> Result<(
         }
         GuardCommand::Undeny { cidrs, all } => {
             let query = if all { "all=true".to_owned() } else { format!("cidrs={}", encode(&cidrs.join(","))) };
+            ensure!(query.len() <= MOST_NAMED, "so many cannot be named at once; name fewer, or say --all");
             let removed: Vec<Denied> = client.delete(&format!("/guard/deny?{query}")).await?;
             print(json, &removed, |removed| Ok(listed(removed, "let in again")))
         }

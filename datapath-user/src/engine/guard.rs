@@ -80,7 +80,7 @@ impl Engine {
             let alive: BTreeMap<u32, bool> = datapath.guarded()?.into_iter().collect();
             self.guarded_natively.retain(|ifindex, state| match state {
                 Ok(_) => alive.get(ifindex) == Some(&true),
-                Err(refused) => refused.is_final(),
+                Err(refused) => !refused.may_pass(),
             });
         }
         for uplink in uplinks.iter().filter(|uplink| self.guarded.contains(&uplink.ifindex)) {

@@ -22,13 +22,8 @@ pub enum Refused {
     Veth,
     /// It has no Ethernet header.
     NoEthernet,
-    /// Somebody else's program is there.
-    Foreign {
-        /// The program's id.
-        id: u32,
-        /// Its name, as far as the kernel tells.
-        name: String,
-    },
+    /// Somebody else's program is there: its name, as far as the kernel tells.
+    Foreign(String),
     /// Its driver has no native XDP.
     Driver,
     /// Something else; in the kernel's words.
@@ -36,9 +31,9 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether there is no use in trying again as long as the device is the same.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Veth | Self::NoEthernet | Self::Driver)
+    /// Whether it may be otherwise later on. A driver that refuses is asked once: some reset the link even for that.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Foreign(_))
     }
 }
 
@@ -50,7 +45,7 @@ impl fmt::Display for Refused {
                  speed; --xdp-on-veth if that does not matter",
             ),
             Self::NoEthernet => f.write_str("its packets have no Ethernet header"),
-            Self::Foreign { id, name } => write!(f, "somebody else's XDP program is on it ({name}, id {id})"),
+            Self::Foreign(name) => write!(f, "somebody else's XDP program is on it ({name})"),
             Self::Driver => f.write_str("its driver has no native XDP"),
             Self::Failed(why) => write!(f, "its driver refuses the program: {why}"),
         }
@@ -75,7 +70,7 @@ pub fn attach(pin_dir: &Path, program: &mut Xdp, link: &Link) -> Result<Result<(
         return Ok(Ok(()));
     }
     if let Some(id) = link.xdp {
-        return Ok(Err(Refused::Foreign { id, name: name_of(id) }));
+        return Ok(Err(Refused::Foreign(name_of(id))));
     }
     let id = match program.attach_to_if_index(link.index, XdpMode::Driver) {
         Ok(id) => id,
@@ -98,6 +93,8 @@ fn refused(error: ProgramError) -> Refused {
     };
     match number {
         Some(libc::EOPNOTSUPP) => Refused::Driver,
+        // It has come since the device was looked at.
+        Some(libc::EBUSY | libc::EEXIST) => Refused::Foreign("just attached".to_owned()),
         _ => Refused::Failed(format!("{:#}", anyhow::Error::new(error))),
     }
 }
@@ -126,13 +123,6 @@ pub fn attached(pin_dir: &Path) -> Result<Vec<(u32, bool)>> {
     Ok(found)
 }
 
-/// A link as it is pinned, so that tests can see which program is in it.
-#[cfg(test)]
-pub fn program_in(pin_dir: &Path, ifindex: u32) -> Result<u32> {
-    Ok(pins::link_at(&pin_path(pin_dir, ifindex))?.program)
-}
-
-/// [`pins::replace_in`] opens what is pinned as this.
 impl pins::FromPin for XdpLink {
     fn from_pin(old: PinnedLink) -> Result<Self> {
         Ok(FdLink::from(old).try_into()?)

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "every test file uses another part of this module")]
 
+pub mod guarded;
 pub mod nest;
 pub mod wire;
 
