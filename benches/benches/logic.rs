@@ -7,7 +7,7 @@ use datapath_common::{
     abi::FlowKey,
     logic::{checksum, headers::ETHERNET, parse::parse, rewrite::rewrite},
     native::Frame,
-    path::{Packet as _, Scratch},
+    path::{Readable as _, Scratch},
 };
 use lab::frame::{Ethernet, Mac, TcpSegment};
 

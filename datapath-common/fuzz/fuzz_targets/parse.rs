@@ -8,7 +8,7 @@ use datapath_common::{
         parse::{Fragment, Transport, parse},
     },
     native::Frame,
-    path::{Packet as _, Scratch},
+    path::{Readable as _, Scratch},
 };
 use libfuzzer_sys::{Corpus, fuzz_target};
 

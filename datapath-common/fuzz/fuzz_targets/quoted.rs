@@ -11,7 +11,7 @@ use datapath_common::{
         quoted::{is_error, parse_quoted, rewrite_quoted},
     },
     native::{Frame, checksums_are_right},
-    path::{Packet as _, Scratch},
+    path::{Readable as _, Scratch},
 };
 use datapath_fuzz::{Wish, checksum};
 use libfuzzer_sys::{Corpus, fuzz_target};

@@ -10,7 +10,7 @@ use datapath_common::{
         rewrite::rewrite,
     },
     native::{Frame, checksums_are_right},
-    path::{Packet as _, Scratch},
+    path::{Readable as _, Scratch},
 };
 use datapath_fuzz::Wish;
 use libfuzzer_sys::{Corpus, fuzz_target};
