@@ -84,7 +84,7 @@ impl Guarded {
     }
 
     /// What the XDP program has dropped for this reason.
-    fn dropped_by_xdp(&self, reason: &str) -> u64 {
+    pub fn dropped_by_xdp(&self, reason: &str) -> u64 {
         self.scene.json(["status"]).expect("status")["guard"]["dropped"][reason].as_u64().unwrap_or(0)
     }
 }
