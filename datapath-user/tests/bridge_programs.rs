@@ -66,7 +66,7 @@ impl Bridged {
         let containers = [0, 1, 2].map(|container| plug(&host, container));
         let pins = PathBuf::from(format!("/sys/fs/bpf/dp-bridged-{}-{}", std::process::id(), host.name()));
         let settings = Settings { flow_capacity: 1_024, ..Settings::DEFAULT };
-        let options = Options { pin_dir: pins.clone(), attach: Attach::Auto, settings };
+        let options = Options { pin_dir: pins.clone(), attach: Attach::Auto, xdp: false, settings };
         let datapath = host.enter(|| Datapath::open(options)).expect("opens");
         let bridged = Self { host, containers, datapath: Some(datapath), pins };
         bridged.add_network();

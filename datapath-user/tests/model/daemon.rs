@@ -269,6 +269,8 @@ fn make(tables: &mut NativeTables, change: &Change) {
         Change::ClearPublication(index) => drop(state.publications.insert(*index, Publication::default())),
         Change::Publish(index, keys) => state.published.extend(keys.iter().map(|key| (*key, *index))),
         Change::Unpublish(_, keys) => state.published.retain(|key, _| !keys.contains(key)),
+        Change::SetGuard(guard) => state.guard = *guard,
+        Change::Deny(_) | Change::Undeny(_) => unreachable!("nobody is denied here"),
     }
 }
 
@@ -295,5 +297,7 @@ fn contents(state: &State) -> Contents {
         members: state.members.iter().map(|(position, ifindex)| (*position, *ifindex)).collect(),
         subnets: subnets.collect(),
         publications,
+        guard: state.guard,
+        ..Contents::default()
     }
 }
