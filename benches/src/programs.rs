@@ -209,7 +209,7 @@ impl Programs {
     /// A datagram from the LAN to the published port. Each source port is a flow.
     pub fn datagram_in(&self, family: Family) -> Shown {
         let ip = ip([self.outside.mac, self.uplink], family, [Lan::MACHINE, Lan::HOST]);
-        self.from_outside(ip.udp(EPHEMERAL, PUBLISHED, b"new"), Said::Redirect)
+        self.of_outside(ip.udp(EPHEMERAL, PUBLISHED, b"new"), Said::Redirect)
     }
 
     /// A segment from the LAN for the host itself.
@@ -273,14 +273,14 @@ impl Programs {
     /// A segment that comes from outside.
     fn received(&self, family: Family, addresses: [[&str; 2]; 2], segment: TcpSegment) -> Shown {
         let frame = ip([self.outside.mac, self.uplink], family, addresses).tcp(segment, b"data");
-        self.from_outside(frame, Said::Redirect)
+        self.of_outside(frame, Said::Redirect)
     }
 
     fn of_container(&self, from: Port, frame: Vec<u8>) -> Shown {
         Shown { program: "from_container", frame, ifindex: from.ifindex, mark: 0, expected: Said::Redirect }
     }
 
-    fn from_outside(&self, frame: Vec<u8>, expected: Said) -> Shown {
+    fn of_outside(&self, frame: Vec<u8>, expected: Said) -> Shown {
         Shown { program: "from_uplink", frame, ifindex: self.outside.ifindex, mark: 0, expected }
     }
 }
