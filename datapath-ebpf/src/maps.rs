@@ -11,22 +11,23 @@ use core::ptr;
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers,
-    maps::{PerCpuArray, lpm_trie::Key},
+    maps::{Array, PerCpuArray, lpm_trie::Key},
 };
 use datapath_common::{
     abi::{
         Address, AddressKey, Endpoint, FlowIndex, FlowKey, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource,
         MacKey, Metric, Network, Program, Publication, PublishedKey, Settings, StationPlace, UdpMapped, UdpMapping,
-        Uplink,
+        Uplink, hint,
     },
     logic::parse::Parsed,
     path::{Bucket, FlowSlot, FragmentSetSlot, Inserted, Scratch, SourceSlot, StationsSlot, Step, Tables, UsageSlot},
 };
 use defined::{
-    DENIED_V4, DENIED_V6, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, ENDPOINT_BY_MAC, ENDPOINT_USAGE, ENDPOINTS,
-    FLOW_BY_KEY, FLOW_CURSOR, FLOWS, FRAGMENTS, GUARD, GUARD_DEVICES, GUARD_PORTS, GUARD_SOURCES, HOST_ADDRESSES,
-    METRICS, NETWORK_BY_GATEWAY, NETWORK_MEMBERS, NETWORKS, PUBLICATION_HITS, PUBLICATIONS, PUBLISHED, SCRATCH,
-    SETTINGS, STATION_BY_MAC, STATIONS, SUBNETS, UDP_MAPPED, UDP_MAPPING, UPLINKS,
+    DENIED_V4, DENIED_V6, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, ENDPOINT_BY_MAC, ENDPOINT_HINT_BY_ADDRESS,
+    ENDPOINT_HINT_BY_IFINDEX, ENDPOINT_USAGE, ENDPOINTS, FLOW_BY_KEY, FLOW_CURSOR, FLOWS, FRAGMENTS, GUARD,
+    GUARD_DEVICES, GUARD_PORTS, GUARD_SOURCES, HOST_ADDRESSES, METRICS, NETWORK_BY_GATEWAY, NETWORK_MEMBERS, NETWORKS,
+    PUBLICATION_HITS, PUBLICATIONS, PUBLISHED, SCRATCH, SETTINGS, STATION_BY_MAC, STATIONS, SUBNETS, UDP_MAPPED,
+    UDP_MAPPING, UPLINKS,
 };
 
 use crate::log;
@@ -99,6 +100,14 @@ fn borrowed<'a, T>(value: Option<*const T>) -> Option<&'a T> {
     value.map(|value| unsafe { &*value })
 }
 
+/// The endpoint that a hint leads to, if it is the right one.
+#[inline(always)]
+fn hinted(hints: &Array<u32>, place: u32, is_right: impl FnOnce(&Endpoint) -> bool) -> Option<u32> {
+    let index = copied(hints.get_ptr(place))?;
+    let owner = borrowed(ENDPOINTS.get_ptr(index))?;
+    (owner.generation != 0 && is_right(owner)).then_some(index)
+}
+
 impl Tables for Maps {
     #[inline(always)]
     fn setting32(&self, offset: usize) -> u32 {
@@ -139,12 +148,15 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn endpoint_by_ifindex(&self, ifindex: u32) -> Option<u32> {
-        copied(ENDPOINT_BY_IFINDEX.get_ptr(ifindex))
+        let hinted = hinted(&ENDPOINT_HINT_BY_IFINDEX, hint::of_ifindex(ifindex), |owner| owner.ifindex == ifindex);
+        hinted.or_else(|| copied(ENDPOINT_BY_IFINDEX.get_ptr(ifindex)))
     }
 
     #[inline(always)]
     fn endpoint_by_address(&self, key: &AddressKey) -> Option<u32> {
-        copied(ENDPOINT_BY_ADDRESS.get_ptr(key))
+        let owns = |owner: &Endpoint| owner.network == key.network && owner.owns(&key.address);
+        let hinted = hinted(&ENDPOINT_HINT_BY_ADDRESS, hint::of_address(key), owns);
+        hinted.or_else(|| copied(ENDPOINT_BY_ADDRESS.get_ptr(key)))
     }
 
     #[inline(always)]

@@ -33,6 +33,9 @@ struct Arguments {
     /// Only runs with each of these words in family and load, such as `IPv4,stream`.
     #[arg(long, value_delimiter = ',', value_name = "WORD")]
     only: Vec<String>,
+    /// Only these subjects, as tables name them, such as `L,E-W,adopted E-W`.
+    #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
+    subjects: Vec<String>,
     /// Figures only: what is missed is no failure.
     #[arg(long)]
     no_judge: bool,
@@ -78,7 +81,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
         session.drops = stand.drops()?;
     }
     let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
-    if arguments.only.is_empty() && !interrupted {
+    if arguments.only.is_empty() && arguments.subjects.is_empty() && !interrupted {
         progress.say("asking the daemons");
         judgements.extend(control::measure(&stand)?);
     }
@@ -98,7 +101,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
 
 fn plan(arguments: &Arguments) -> Plan {
     let mut plan = if arguments.quick { Plan::quick() } else { Plan::full() };
-    plan.keep(&arguments.only);
+    plan.keep(&arguments.only, &arguments.subjects);
     if let Some(rounds) = arguments.rounds {
         (plan.rounds, plan.flatness_rounds) = (rounds, plan.flatness_rounds.min(rounds));
     }

@@ -10,7 +10,7 @@ use datapath_common::{
         Address, AddressKey, DENIED_CAPACITY, DropReason, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex,
         FlowKey, FragmentSet, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network,
         PORT_STATIONS, PortStations, Program, Publication, PublishedKey, STATION_TABLES, Settings, Subnet, UdpMapped,
-        UdpMapping, Uplink,
+        UdpMapping, Uplink, hint,
     },
     path::Scratch,
 };
@@ -32,6 +32,10 @@ pub(super) static ENDPOINT_BY_IFINDEX: HashMap<u32, u32> = HashMap::pinned(ENDPO
 pub(super) static ENDPOINT_BY_ADDRESS: HashMap<AddressKey, u32> = HashMap::pinned(4 * ENDPOINT_CAPACITY, 0);
 #[map]
 pub(super) static ENDPOINT_BY_MAC: HashMap<MacKey, u32> = HashMap::pinned(2 * ENDPOINT_CAPACITY, 0);
+#[map]
+pub(super) static ENDPOINT_HINT_BY_IFINDEX: Array<u32> = Array::pinned(hint::HINTS, 0);
+#[map]
+pub(super) static ENDPOINT_HINT_BY_ADDRESS: Array<u32> = Array::pinned(hint::HINTS, 0);
 #[map]
 pub(super) static ENDPOINT_USAGE: Array<EndpointUsage> = Array::pinned(ENDPOINT_CAPACITY, BPF_F_MMAPABLE);
 #[map]
