@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ const VERSION: u32 = 2;
 
 /// Everything: path-like key → JSON.
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("datapath");
+
+/// Bytes of the file that are kept in memory. It is read once, at start.
+const CACHE: usize = 1 << 20;
 
 /// What is kept besides the model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -81,6 +84,9 @@ impl Store {
     /// When it cannot be written; the file then has the state before.
     pub fn save(&mut self, state: &State) -> Result<()> {
         let wanted = encode(state)?;
+        if self.written == wanted {
+            return Ok(());
+        }
         let write = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             {
@@ -115,7 +121,9 @@ fn damaged(path: &Path, why: &str) -> String {
 }
 
 fn open_and_read(path: &Path, found: bool) -> Result<(Database, BTreeMap<String, Vec<u8>>)> {
-    let opened = if found { Database::open(path) } else { Database::create(path) };
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    let opened = if found { builder.open(path) } else { builder.create(path) };
     let database = opened.map_err(|error| anyhow!(damaged(path, &error.to_string())))?;
     let read = || -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
         let mut content = BTreeMap::new();

@@ -40,6 +40,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Daemon(arguments) => {
+            daemon::share_one_arena();
             start_logging();
             arguments.check()?;
             let config = Config::load(&arguments.overrides(cli.socket))?;

@@ -2,7 +2,8 @@
 //! reservations and feature probes. Nothing here decides anything: `apply` says what to do and in which order.
 //!
 //! - [`bpf`]: the few bpf(2) calls that aya lacks, as safe functions.
-//! - [`programs`]: opening the datapath, attaching and detaching programs; [`cleanup`] takes everything away.
+//! - [`programs`]: opening the datapath, attaching and detaching programs; `loaded`: loading them, or finding them loaded;
+//!   [`cleanup`] takes everything away.
 //! - [`tables`]: typed access to every map; [`flows`] and [`events`] for the two that are read in other ways.
 //! - [`netlink`], [`netns`], [`sysctl`], [`reservation`], [`probes`]: what else of the kernel the daemon needs.
 
@@ -14,6 +15,7 @@ pub mod events;
 pub mod fence;
 pub mod flows;
 pub mod foreign;
+mod loaded;
 pub mod map;
 pub mod netlink;
 pub mod netns;

@@ -94,12 +94,14 @@ pub fn ports(snapshot: &Snapshot, tables: &Tables) -> Result<Vec<Port>> {
 }
 
 /// Every live flow, or those of one endpoint.
-#[must_use]
-pub fn flows(readers: &Readers, endpoint: Option<&str>) -> Vec<Flow> {
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn flows(readers: &Readers, endpoint: Option<&str>) -> Result<Vec<Flow>> {
     let snapshot = readers.snapshot();
     let names = Names(&snapshot);
-    let live = readers.kernel.datapath.flows().live().filter_map(|(_, flow)| Flow::of(&flow, &names));
-    live.filter(|flow| endpoint.is_none_or(|endpoint| flow.is_of(endpoint))).collect()
+    let live = readers.kernel.datapath.flows().live()?.filter_map(|(_, flow)| Flow::of(&flow, &names));
+    Ok(live.filter(|flow| endpoint.is_none_or(|endpoint| flow.is_of(endpoint))).collect())
 }
 
 /// The status.
@@ -128,7 +130,7 @@ pub fn status(readers: &Readers, started: &str) -> Result<Status> {
         networks: count(snapshot.model.networks.len()),
         endpoints: count(snapshot.model.endpoints.len()),
         ports: count(snapshot.model.publications.len()),
-        flows: Fill { used: datapath.flows().used().into(), capacity: datapath.flows().capacity().into() },
+        flows: Fill { used: datapath.flows().used()?.into(), capacity: datapath.flows().capacity().into() },
         tables: fills(&snapshot, datapath.tables()),
         drops: drops.into_iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
         metrics: metrics.into_iter().map(|(_, name, count)| (name.to_owned(), count)).collect(),
