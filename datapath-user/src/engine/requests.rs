@@ -135,6 +135,10 @@ impl Engine {
 
     async fn check_host_ip(&mut self, spec: &PortSpec) -> Result<(), Failure> {
         let Some(ip) = spec.host_ip.filter(|ip| !ip.is_unspecified()) else { return Ok(()) };
+        if self.kernel.datapath.tables().is_host_address(ip.into())? {
+            return Ok(());
+        }
+        // It may be so new that it has not been followed yet.
         self.look_at_host().await?;
         let loopback = matches!(ip, IpAddr::V4(v4) if v4.is_loopback());
         if loopback || self.host.addresses.iter().any(|(address, _)| address.addr() == ip) {

@@ -1,19 +1,16 @@
 //! Flows as the programs keep them, read and swept through shared memory.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
-use aya::Pod;
+use anyhow::Result;
 use datapath_common::abi::{EndpointUsage, Flow, FlowEnd, FlowIndex, FlowKey, HOST, claim, flow_flags, map};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::map::Map;
+use super::shared_array::SharedArray;
 use super::tables::Tables;
 
 /// Nanoseconds of CLOCK_MONOTONIC, the clock of every time in the tables.
@@ -23,51 +20,8 @@ pub fn now() -> u64 {
         + u64::try_from(time.tv_nsec()).expect("not negative")
 }
 
-/// An array map in our memory.
-#[derive(Debug)]
-struct SharedArray<T> {
-    memory: NonNull<T>,
-    length: usize,
-    capacity: u32,
-}
-
-// SAFETY: the memory is shared with the kernel and lives as long as this; all access is by atomic operations.
-unsafe impl<T> Send for SharedArray<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for SharedArray<T> {}
-
-impl<T: Pod> SharedArray<T> {
-    fn of(array: &Map<u32, T>) -> Result<Self> {
-        const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds elements up to 8 bytes") };
-        let length = array.capacity() as usize * size_of::<T>();
-        let bytes = NonZeroUsize::new(length).context("a map is empty")?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice; the kernel checks the length against the map.
-        let memory = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, array.as_fd(), 0) }
-            .context("a map cannot be mapped into memory")?;
-        Ok(Self { memory: memory.cast(), length, capacity: array.capacity() })
-    }
-
-    fn slot(&self, index: u32) -> Option<NonNull<T>> {
-        // SAFETY: the index is inside the mapping, which has `capacity` elements one behind the other.
-        (index < self.capacity).then(|| unsafe { self.memory.add(index as usize) })
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (u32, NonNull<T>)> + '_ {
-        (0..self.capacity).filter_map(|index| Some((index, self.slot(index)?)))
-    }
-}
-
-impl<T> Drop for SharedArray<T> {
-    fn drop(&mut self) {
-        // SAFETY: made by mmap with this length; no reference into it outlives `self`.
-        let unmapped = unsafe { munmap(self.memory.cast(), self.length) };
-        debug_assert!(unmapped.is_ok(), "our own mapping: {unmapped:?}");
-    }
-}
-
-/// Every tracked flow. The slots are in our memory only while they are looked at: all of them at once, they are more than
-/// everything else that the daemon has there.
+/// Every tracked flow. All slots are more memory than everything else that the daemon has: they are mapped some at a time, and only
+/// while they are looked at.
 #[derive(Debug)]
 pub struct Flows {
     slots: Map<u32, Flow>,
@@ -93,24 +47,28 @@ impl Flows {
         self.slots.capacity()
     }
 
-    fn slots(&self) -> Result<SharedArray<Flow>> {
-        SharedArray::of(&self.slots)
+    fn windows(&self) -> impl Iterator<Item = Result<SharedArray<Flow>>> + '_ {
+        SharedArray::windows(&self.slots)
     }
 
     /// How many slots are in use, those of expired flows that nobody has reclaimed yet included.
     pub fn used(&self) -> Result<u32> {
-        let slots = self.slots()?;
-        let used = slots.iter().filter(|&(_, flow)| {
+        let mut used = 0;
+        for window in self.windows() {
             // SAFETY: inside the mapping.
-            unsafe { claim_of(flow) }.load(Ordering::Relaxed) != claim::FREE
-        });
-        Ok(u32::try_from(used.count()).expect("no more than the capacity"))
+            let is_used = |flow| unsafe { claim_of(flow) }.load(Ordering::Relaxed) != claim::FREE;
+            used += window?.iter().map(|(_, flow)| u32::from(is_used(flow))).sum::<u32>();
+        }
+        Ok(used)
     }
 
-    /// Every live flow with its slot, each as it was at one moment; without those that are being replaced.
-    pub fn live(&self) -> Result<impl Iterator<Item = (u32, Flow)> + '_> {
-        let slots = self.slots()?;
-        Ok((0..self.capacity()).filter_map(move |slot| Some((slot, snapshot(slots.slot(slot)?)?))))
+    /// What `read` makes of every live flow, each with its slot and as it was at one moment; without those that are being replaced.
+    pub fn live<T>(&self, mut read: impl FnMut(u32, Flow) -> Option<T>) -> Result<Vec<T>> {
+        let mut list = Vec::new();
+        for window in self.windows() {
+            list.extend(window?.iter().filter_map(|(slot, place)| read(slot, snapshot(place)?)));
+        }
+        Ok(list)
     }
 
     /// Frees the slots of flows that have expired or whose ends are gone. Says how many.
@@ -125,20 +83,21 @@ impl Flows {
     /// slot in microseconds: one found busy by two sweeps with the same serial is nobody's.
     fn free_abandoned(&self, tables: &Tables) -> Result<u32> {
         let mut before = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = self.slots()?;
-        let found = slots.iter().filter_map(|(slot, flow)| {
-            let (state, serial) = copy_identity(flow);
-            (state == claim::BUSY).then_some((slot, serial))
-        });
-        let found: HashMap<u32, u32> = found.collect();
-        let abandoned = found.iter().filter(|&(slot, serial)| before.get(slot) == Some(serial));
-        let mut freed = 0;
-        for slot in abandoned.map(|(&slot, _)| slot) {
-            let Some(place) = slots.slot(slot) else { continue };
-            self.take_down(tables, slot, &copy(place))?;
-            // SAFETY: inside the mapping.
-            unsafe { claim_of(place) }.store(claim::FREE, Ordering::Release);
-            freed += 1;
+        let (mut found, mut freed) = (HashMap::new(), 0);
+        for window in self.windows() {
+            for (slot, place) in window?.iter() {
+                let (state, serial) = copy_identity(place);
+                if state != claim::BUSY {
+                    continue;
+                }
+                found.insert(slot, serial);
+                if before.get(&slot) == Some(&serial) {
+                    self.take_down(tables, slot, &copy(place))?;
+                    // SAFETY: inside the mapping.
+                    unsafe { claim_of(place) }.store(claim::FREE, Ordering::Release);
+                    freed += 1;
+                }
+            }
         }
         *before = found;
         Ok(freed)
@@ -150,12 +109,13 @@ impl Flows {
     }
 
     fn free_where(&self, tables: &Tables, mut over: impl FnMut(&Flow) -> Result<bool>) -> Result<u32> {
-        let slots = self.slots()?;
         let mut freed = 0;
-        for (slot, place) in slots.iter() {
-            let Some(flow) = snapshot(place) else { continue };
-            if over(&flow)? {
-                freed += u32::from(self.free(tables, (slot, place), &flow, &mut over)?);
+        for window in self.windows() {
+            for (slot, place) in window?.iter() {
+                let Some(flow) = snapshot(place) else { continue };
+                if over(&flow)? {
+                    freed += u32::from(self.free(tables, (slot, place), &flow, &mut over)?);
+                }
             }
         }
         Ok(freed)

@@ -31,6 +31,7 @@ pub mod reservation;
 pub mod reserved_ports;
 #[cfg(test)]
 pub mod scratch;
+mod shared_array;
 pub mod subnets;
 pub mod sysctl;
 pub mod tables;

@@ -100,8 +100,8 @@ pub fn ports(snapshot: &Snapshot, tables: &Tables) -> Result<Vec<Port>> {
 pub fn flows(readers: &Readers, endpoint: Option<&str>) -> Result<Vec<Flow>> {
     let snapshot = readers.snapshot();
     let names = Names(&snapshot);
-    let live = readers.kernel.datapath.flows().live()?.filter_map(|(_, flow)| Flow::of(&flow, &names));
-    Ok(live.filter(|flow| endpoint.is_none_or(|endpoint| flow.is_of(endpoint))).collect())
+    let wanted = |flow: &Flow| endpoint.is_none_or(|endpoint| flow.is_of(endpoint));
+    readers.kernel.datapath.flows().live(|_, flow| Flow::of(&flow, &names).filter(wanted))
 }
 
 /// The status.
