@@ -79,7 +79,7 @@ impl Wanted {
         let mut claimed: BTreeMap<(Protocol, IpAddr), PortSet> = BTreeMap::new();
         let routed = |publication: &&Publication| publication.target.as_ref().is_some_and(|target| target.routed);
         // dockerd binds its ports itself.
-        let ours = model.publications.values().filter(|publication| publication.docker.is_none());
+        let ours = model.publications.values().map(AsRef::as_ref).filter(|publication| publication.docker.is_none());
         for publication in ours.filter(|publication| !routed(publication) && publication.protocol != Protocol::Sctp) {
             for address in publication.claimed() {
                 let ports = claimed.entry((publication.protocol, address)).or_default();
