@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 
 use super::host::{View, is_ours};
 use super::{Docker, Engine, Readers, Snapshot};
-use crate::apply::{self, Actual, Kernel, Namespaces, reach_contents};
+use crate::apply::{self, Actual, Kernel, Namespaces, WantedPorts, reach_contents};
 use crate::config::Config;
 use crate::kernel::netlink::{Link, Netlink};
 use crate::kernel::sysctl::{self, Change, ReservedPorts};
@@ -84,9 +84,12 @@ impl Engine {
         for taken in self.actual.reservations.hold_what_is_free(&self.state.model) {
             tracing::warn!("a published port is not held, connections from outside still reach the container: {taken}");
         }
-        let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, &Namespaces::default()).await?;
+        let wanted = WantedPorts::of(&self.state.model);
+        let ports = wanted.ports();
+        let (model, nobody) = (&self.state.model, Namespaces::default());
+        let problems = apply::apply(&self.kernel, &mut self.actual, model, wanted, &nobody).await?;
         problems.iter().for_each(|problem| tracing::warn!("{problem:#}"));
-        self.reserve_ports()?;
+        self.reserve_ports(&ports)?;
         self.store.save(&self.state)?;
         self.kernel.datapath.attach(Program::FromLoopback, loopback)?;
         for failure in self.resync(false).await.failures {
