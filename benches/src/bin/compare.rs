@@ -88,7 +88,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
     if arguments.only.is_empty() && !interrupted {
         progress.say("asking the daemons");
-        let control = control::measure(&stand, &arguments.datapath)?;
+        let control = control::measure(&stand, &arguments.datapath, !arguments.quick)?;
         judgements.extend(control.judgements);
         figures = control.figures;
     }
