@@ -7,6 +7,7 @@
 //! - [`demo`]: the main job at work.
 //! - [`flows`]: forgetting all flows between two measurements.
 //! - [`new_flows`]: how long it takes to begin a flow when nearly everything is in use.
+//! - [`programs`]: programs of a running daemon, timed on frames that nobody sends.
 //! - [`quartiles`], [`shuffle`]: what measured numbers come to, and the order to measure in.
 //! - [`interruption`]: being asked to stop.
 //! - [`judge`]: what measured numbers should come to.
@@ -20,6 +21,7 @@ pub mod flows;
 pub mod interruption;
 pub mod judge;
 pub mod new_flows;
+pub mod programs;
 pub mod progress;
 pub mod quartiles;
 pub mod report;

@@ -15,7 +15,7 @@ use datapath_common::{
     abi::{
         Address, AddressKey, DropReason, Endpoint, EndpointUsage, Event, FRAGMENT_SETS, Flow, FlowIndex, FlowKey,
         FragmentSet, MacKey, Metric, Network, PORT_STATIONS, PortStations, Program, Publication, PublishedKey,
-        STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink,
+        STATION_TABLES, Settings, StationPlace, Subnet, UdpMapped, UdpMapping, Uplink, hint,
     },
     logic::parse::Parsed,
     path::{FlowSlot, FragmentSetSlot, Inserted, Scratch, StationsSlot, Step, Tables, UsageSlot},
@@ -38,6 +38,10 @@ static ENDPOINT_BY_IFINDEX: HashMap<u32, u32> = HashMap::pinned(ENDPOINT_CAPACIT
 static ENDPOINT_BY_ADDRESS: HashMap<AddressKey, u32> = HashMap::pinned(4 * ENDPOINT_CAPACITY, 0);
 #[map]
 static ENDPOINT_BY_MAC: HashMap<MacKey, u32> = HashMap::pinned(2 * ENDPOINT_CAPACITY, 0);
+#[map]
+static ENDPOINT_HINT_BY_IFINDEX: Array<u32> = Array::pinned(hint::HINTS, 0);
+#[map]
+static ENDPOINT_HINT_BY_ADDRESS: Array<u32> = Array::pinned(hint::HINTS, 0);
 #[map]
 static ENDPOINT_USAGE: Array<EndpointUsage> = Array::pinned(ENDPOINT_CAPACITY, BPF_F_MMAPABLE);
 #[map]
@@ -193,6 +197,14 @@ fn borrowed<'a, T>(value: Option<*const T>) -> Option<&'a T> {
     value.map(|value| unsafe { &*value })
 }
 
+/// The endpoint that a hint leads to, if it is the right one.
+#[inline(always)]
+fn hinted(hints: &Array<u32>, place: u32, is_right: impl FnOnce(&Endpoint) -> bool) -> Option<u32> {
+    let index = copied(hints.get_ptr(place))?;
+    let owner = borrowed(ENDPOINTS.get_ptr(index))?;
+    (owner.generation != 0 && is_right(owner)).then_some(index)
+}
+
 impl Tables for Maps {
     #[inline(always)]
     fn setting32(&self, offset: usize) -> u32 {
@@ -233,12 +245,15 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn endpoint_by_ifindex(&self, ifindex: u32) -> Option<u32> {
-        copied(ENDPOINT_BY_IFINDEX.get_ptr(ifindex))
+        let hinted = hinted(&ENDPOINT_HINT_BY_IFINDEX, hint::of_ifindex(ifindex), |owner| owner.ifindex == ifindex);
+        hinted.or_else(|| copied(ENDPOINT_BY_IFINDEX.get_ptr(ifindex)))
     }
 
     #[inline(always)]
     fn endpoint_by_address(&self, key: &AddressKey) -> Option<u32> {
-        copied(ENDPOINT_BY_ADDRESS.get_ptr(key))
+        let owns = |owner: &Endpoint| owner.network == key.network && owner.owns(&key.address);
+        let hinted = hinted(&ENDPOINT_HINT_BY_ADDRESS, hint::of_address(key), owns);
+        hinted.or_else(|| copied(ENDPOINT_BY_ADDRESS.get_ptr(key)))
     }
 
     #[inline(always)]

@@ -3,6 +3,8 @@
 //! Everything goes through helpers that take offsets, so no pointer into a packet exists and none can be stale.
 
 mod clamped;
+#[cfg(target_arch = "bpf")]
+mod headers;
 mod look_up;
 
 use core::mem::MaybeUninit;
@@ -136,12 +138,19 @@ impl Packet for Skb {
             headers.packet_length = length + ETHERNET;
             return failed == 0;
         }
+        headers.packet_length = length;
+        #[cfg(target_arch = "bpf")]
+        {
+            headers.length = headers::copy(self.skb, headers);
+            if headers.length != 0 {
+                return true;
+            }
+        }
         let available = clamped::<ETHERNET, { ROOM as u32 }>(length);
         // SAFETY: `available` bytes fit.
         let failed =
             unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), 0, headers.bytes.as_mut_ptr().cast(), available) };
         headers.length = available;
-        headers.packet_length = length;
         failed == 0
     }
 
@@ -374,9 +383,15 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn follow<T: Tables>(&mut self, _: &T, _: &mut Scratch, sender: FlowEnd) -> Packed {
+    fn follow_flow<T: Tables>(&mut self, _: &T, _: &mut Scratch, sender: FlowEnd) -> Packed {
         let Self { skb, program, missing } = *self;
-        Packed::from_word(stages::follow(skb, program, missing, sender.endpoint, sender.generation))
+        Packed::from_word(stages::follow_flow(skb, program, missing, sender.endpoint, sender.generation))
+    }
+
+    #[inline(always)]
+    fn follow_error<T: Tables>(&mut self, _: &T, _: &mut Scratch, sender: FlowEnd) -> Packed {
+        let Self { skb, program, missing } = *self;
+        Packed::from_word(stages::follow_error(skb, program, missing, sender.endpoint, sender.generation))
     }
 
     #[inline(always)]

@@ -12,13 +12,21 @@ use datapath_common::{
 
 use crate::{maps::Maps, packet::Skb};
 
-/// [`stages::follow`]: the packet of a program, which lacks so many bytes of link header, sent by an endpoint of this
+/// [`stages::follow_flow`]: the packet of a program, which lacks so many bytes of link header, sent by an endpoint of this
 /// generation.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn follow(skb: *mut __sk_buff, program: u64, missing: u32, endpoint: u32, generation: u32) -> u64 {
+pub extern "C" fn follow_flow(skb: *mut __sk_buff, program: u64, missing: u32, endpoint: u32, generation: u32) -> u64 {
     let sender = FlowEnd { endpoint, generation };
-    run(Skb { skb, program, missing }, |packet, scratch| stages::follow(packet, &Maps, scratch, sender))
+    run(Skb { skb, program, missing }, |packet, scratch| stages::follow_flow(packet, &Maps, scratch, sender))
+}
+
+/// [`stages::follow_error`]: the same.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn follow_error(skb: *mut __sk_buff, program: u64, missing: u32, endpoint: u32, generation: u32) -> u64 {
+    let sender = FlowEnd { endpoint, generation };
+    run(Skb { skb, program, missing }, |packet, scratch| stages::follow_error(packet, &Maps, scratch, sender))
 }
 
 /// [`stages::answer`]: the same, about a packet that is too big (1) or has no hop left (0).

@@ -22,7 +22,7 @@ const MISSED: i32 = 3;
 
 /// Options of `bench`, passed on to the program that measures.
 ///
-/// Without `--docker` and `--new-flows`: every target of docs/performance.md, judged, and a report in
+/// Without `--docker`, `--new-flows` and `--programs`: every target of docs/performance.md, judged, and a report in
 /// target/bench/report.html; fails where one is missed. Of its own options, those most used: `--no-judge` (figures only),
 /// `--json FILE`, `--html FILE`, `--rounds N`, `--only IPv4,stream`.
 #[derive(clap::Args)]
@@ -33,8 +33,11 @@ pub struct BenchOptions {
     /// Instead of packets of flows: the time to begin one, when nearly everything is in use.
     #[arg(long, conflicts_with = "docker")]
     pub new_flows: bool,
+    /// Instead of packets on their way: what each program costs for one, by criterion.
+    #[arg(long, conflicts_with_all = ["docker", "new_flows"])]
+    pub programs: bool,
     /// Fewer and shorter runs: under two minutes, instead of under thirty.
-    #[arg(long, conflicts_with = "new_flows")]
+    #[arg(long, conflicts_with_all = ["new_flows", "programs"])]
     pub quick: bool,
     /// Passed on; `--help` behind `--` lists what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -48,6 +51,9 @@ pub fn demo(options: &Options) -> Result<()> {
 
 /// The paired comparison.
 pub fn bench(options: &BenchOptions) -> Result<()> {
+    if options.programs {
+        return programs(&options.arguments);
+    }
     let quick = options.quick.then(|| "--quick".to_owned());
     let arguments: Vec<_> = quick.into_iter().chain(options.arguments.iter().cloned()).collect();
     let program = match options {
@@ -58,14 +64,23 @@ pub fn bench(options: &BenchOptions) -> Result<()> {
     run(program, &arguments)
 }
 
+/// The programs alone, by `cargo bench`.
+fn programs(arguments: &[String]) -> Result<()> {
+    prepare()?;
+    let [datapath] = executables(&["--release"], ["datapath"])?;
+    let mut bench = shell::cargo();
+    bench
+        .args(["bench", "--package", "benches", "--bench", "programs", "--"])
+        .args(arguments)
+        .env("DATAPATH", datapath);
+    shell::run(&mut bench)?;
+    nothing_left()
+}
+
 /// Builds with optimisation (what is measured is what would be installed) and runs the program with the daemon's
 /// binary.
 fn run(program: &str, arguments: &[String]) -> Result<()> {
-    test::require_root()?;
-    setup::run(&setup::Options::default())?;
-    test::mount_bpf()?;
-    build::run(&build::Options { bpf_only: true, ..Default::default() })?;
-    say("building the daemon and the laboratory");
+    prepare()?;
     let [datapath, program] = executables(&["--release"], ["datapath", program])?;
     let mut command = shell::command(program);
     command.arg("--datapath").arg(datapath).args(arguments);
@@ -75,6 +90,20 @@ fn run(program: &str, arguments: &[String]) -> Result<()> {
         Some(MISSED) => bail!("targets are missed: those with ✗ above (`--no-judge` if you only want figures)"),
         _ => bail!("`{}` failed: {status}", shell::shown(&command)),
     }
+    nothing_left()
+}
+
+/// What a fresh machine lacks, and the BPF object.
+fn prepare() -> Result<()> {
+    test::require_root()?;
+    setup::run(&setup::Options::default())?;
+    test::mount_bpf()?;
+    build::run(&build::Options { bpf_only: true, ..Default::default() })?;
+    say("building the daemon and the laboratory");
+    Ok(())
+}
+
+fn nothing_left() -> Result<()> {
     let leftovers = test::leftovers()?;
     ensure!(leftovers.is_empty(), "left behind: {}", leftovers.join(", "));
     Ok(())

@@ -33,9 +33,12 @@ struct Arguments {
     /// Only runs with each of these words in family and load, such as `IPv4,stream`.
     #[arg(long, value_delimiter = ',', value_name = "WORD")]
     only: Vec<String>,
-    /// Nothing but what is asked of the daemon, about three minutes: publishing, endpoints, its start, memory.
-    #[arg(long, conflicts_with = "only")]
+    /// Nothing but what is asked of the daemon, about six minutes: publishing, endpoints, its start, memory.
+    #[arg(long, conflicts_with_all = ["only", "subjects"])]
     control: bool,
+    /// Only these subjects, as tables name them, such as `L,E-W,adopted E-W`.
+    #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
+    subjects: Vec<String>,
     /// Figures only: what is missed is no failure.
     #[arg(long)]
     no_judge: bool,
@@ -86,7 +89,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     }
     let mut figures = Vec::new();
     let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
-    if arguments.only.is_empty() && !interrupted {
+    if arguments.only.is_empty() && arguments.subjects.is_empty() && !interrupted {
         progress.say("asking the daemons");
         let control = control::measure(&stand, &arguments.datapath, !arguments.quick)?;
         judgements.extend(control.judgements);
@@ -108,7 +111,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
 
 fn plan(arguments: &Arguments) -> Plan {
     let mut plan = if arguments.quick { Plan::quick() } else { Plan::full() };
-    plan.keep(&arguments.only);
+    plan.keep(&arguments.only, &arguments.subjects);
     if arguments.control {
         plan.runs.clear();
         plan.flatness.clear();

@@ -69,12 +69,13 @@ impl Plan {
 }
 
 impl Plan {
-    /// Leaves only runs whose family and load have each of these words.
-    pub fn keep(&mut self, words: &[String]) {
+    /// Leaves only runs whose family and load have each of these words, and of these subjects if any are named.
+    pub fn keep(&mut self, words: &[String], subjects: &[String]) {
         for runs in [&mut self.runs, &mut self.flatness] {
             runs.retain(|run| {
                 let name = format!("{}, {}", family_name(run.family), run.load);
-                words.iter().all(|word| name.contains(word.as_str()))
+                let named = subjects.is_empty() || subjects.contains(&run.subject.to_string());
+                named && words.iter().all(|word| name.contains(word.as_str()))
             });
         }
     }

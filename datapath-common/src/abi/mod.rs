@@ -10,6 +10,7 @@ mod endpoint;
 mod event;
 mod flow;
 mod fragment;
+pub mod hint;
 mod mutant;
 mod network;
 mod publication;
@@ -46,6 +47,10 @@ pub mod map {
     pub const ENDPOINT_BY_ADDRESS: &str = "ENDPOINT_BY_ADDRESS";
     /// Hash: [`super::MacKey`] → `u32` endpoint index, [`super::HOST`] for the gateway.
     pub const ENDPOINT_BY_MAC: &str = "ENDPOINT_BY_MAC";
+    /// Array: [`super::hint::of_ifindex`] → `u32` endpoint index that is likely, or 0.
+    pub const ENDPOINT_HINT_BY_IFINDEX: &str = "ENDPOINT_HINT_BY_IFINDEX";
+    /// Array: [`super::hint::of_address`] → `u32` endpoint index that is likely, or 0.
+    pub const ENDPOINT_HINT_BY_ADDRESS: &str = "ENDPOINT_HINT_BY_ADDRESS";
     /// Array: endpoint index → [`super::EndpointUsage`]; written by the programs.
     pub const ENDPOINT_USAGE: &str = "ENDPOINT_USAGE";
     /// Array: network id → [`super::Network`].

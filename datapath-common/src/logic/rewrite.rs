@@ -52,7 +52,7 @@ pub(super) fn port_difference(parsed: &Parsed, answers: &FlowKey) -> Sum {
 }
 
 /// Mends the transport checksum: addresses are in it by the pseudo-header, but not in ICMP's for IPv4.
-#[inline(never)]
+#[inline(always)]
 fn mend_transport<P: Packet>(packet: &mut P, parsed: &Parsed, answers: &FlowKey) -> Result<(), DropReason> {
     let (addresses, ports) = (address_difference(parsed, answers), port_difference(parsed, answers));
     let (at, zero_is_none, pseudo) = match parsed.transport {
@@ -75,7 +75,7 @@ fn mend_transport<P: Packet>(packet: &mut P, parsed: &Parsed, answers: &FlowKey)
     Ok(())
 }
 
-#[inline(never)]
+#[inline(always)]
 fn rewrite_v4<P: Packet>(
     packet: &mut P,
     headers: &mut Headers,
@@ -107,7 +107,7 @@ fn rewrite_v4<P: Packet>(
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn rewrite_v6<P: Packet>(
     packet: &mut P,
     headers: &mut Headers,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Lets a segment change its connection, if it is a part of it; nothing, or why it is dropped.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn advance<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,

@@ -20,7 +20,7 @@ use crate::{
 const DEADLINE_SLACK: u64 = 1 << 30;
 
 /// Sends a packet of an existing flow on its way; [`Packed::NONE`] when it belongs to none.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn follow<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
@@ -139,7 +139,7 @@ pub(super) struct Step {
 }
 
 /// Advances the flow and sends the packet: out as the reverse of what the other side sends in.
-#[inline(never)]
+#[inline(always)]
 fn send<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,

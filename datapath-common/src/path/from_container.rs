@@ -2,7 +2,7 @@
 
 use super::{
     Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, arp, fragments, icmp_answer, learning, masquerade,
-    neighbour, port, port::Port, route, switch,
+    neighbour, port, port::Port, route, stages, switch,
 };
 use crate::{
     abi::{DropReason, FlowEnd, Mutant, network_flags},
@@ -46,7 +46,7 @@ fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scr
         return outcome;
     }
     let sender = FlowEnd { endpoint: port.index, generation: port.endpoint.generation };
-    if let Some(outcome) = packet.follow(tables, scratch, sender).outcome() {
+    if let Some(outcome) = stages::follow(packet, tables, scratch, sender).outcome() {
         return outcome;
     }
     let Scratch { headers, parsed, .. } = scratch;
@@ -63,7 +63,7 @@ fn decide<P: Packet, T: Tables>(packet: &mut P, tables: &T, port: &Port<'_>, scr
     if comes_back || way == Packed::NONE {
         masquerade::begin(packet, tables, port, parsed)?;
     }
-    packet.follow(tables, scratch, sender).or_contended()
+    stages::follow(packet, tables, scratch, sender).or_contended()
 }
 
 /// Guards, and decides about everything that no flow could change.

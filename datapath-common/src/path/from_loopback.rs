@@ -1,6 +1,8 @@
 //! The host's own connections to published ports, by 127.0.0.1, `::1` and its other addresses.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, forward, fragments, icmp_answer, publish};
+use super::{
+    Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, forward, fragments, icmp_answer, publish, stages,
+};
 use crate::{
     abi::{DropReason, FlowEnd, HOST, scope},
     logic::{
@@ -37,12 +39,12 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -
     if let Some(outcome) = gather(packet, tables, scratch).outcome() {
         return outcome;
     }
-    if let Some(outcome) = packet.follow(tables, scratch, FlowEnd::default()).outcome() {
+    if let Some(outcome) = stages::follow(packet, tables, scratch, FlowEnd::default()).outcome() {
         return outcome;
     }
     match enter(tables, &scratch.parsed).outcome() {
         Some(outcome) => outcome,
-        None => packet.follow(tables, scratch, FlowEnd::default()).or_contended(),
+        None => stages::follow(packet, tables, scratch, FlowEnd::default()).or_contended(),
     }
 }
 

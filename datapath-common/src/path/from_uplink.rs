@@ -1,6 +1,6 @@
 //! What comes in from the outside. The host's own traffic passes untouched.
 
-use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, fragments, icmp_answer, publish};
+use super::{Decision, Outcome, Packed, Packet, Scratch, Tables, Verdict, fragments, icmp_answer, publish, stages};
 use crate::{
     abi::{DropReason, FlowEnd, HOST, Mutant, Uplink, scope},
     logic::{
@@ -68,15 +68,17 @@ fn concerns_us<T: Tables>(tables: &T, parsed: &Parsed) -> bool {
 
 #[inline(always)]
 fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Outcome {
-    if let Some(outcome) = gather(packet, tables, scratch).outcome() {
+    if scratch.parsed.fragment != Fragment::Whole
+        && let Some(outcome) = gather(packet, tables, scratch).outcome()
+    {
         return outcome;
     }
-    if let Some(outcome) = packet.follow(tables, scratch, FlowEnd::default()).outcome() {
+    if let Some(outcome) = stages::follow(packet, tables, scratch, FlowEnd::default()).outcome() {
         return outcome;
     }
     match enter(tables, &scratch.parsed).outcome() {
         Some(outcome) => outcome,
-        None => packet.follow(tables, scratch, FlowEnd::default()).or_contended(),
+        None => stages::follow(packet, tables, scratch, FlowEnd::default()).or_contended(),
     }
 }
 
@@ -84,9 +86,6 @@ fn ip<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -
 #[inline(never)]
 fn gather<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Packed {
     let Scratch { headers, parsed, fragmented, .. } = scratch;
-    if parsed.fragment == Fragment::Whole {
-        return Packed::NONE;
-    }
     let is_for_host = tables.is_host_address(&parsed.key.destination);
     if !is_for_host && tables.subnet(&parsed.key.destination).is_none() {
         return Packed::NONE;

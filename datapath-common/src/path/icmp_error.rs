@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Sends an error to the end of the flow that sent the packet quoted; [`Packed::NONE`] when it is about no flow.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn follow<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,

@@ -225,13 +225,22 @@ pub trait Packet: Repeat {
     /// Whether a socket of the host would take a packet with this key: a listener or a connection.
     fn host_socket(&self, key: &FlowKey) -> bool;
 
-    /// [`stages::follow`], or a function of the packet's own that does it.
+    /// [`stages::follow_flow`], or a function of the packet's own that does it.
     #[inline(always)]
-    fn follow<T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed
+    fn follow_flow<T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed
     where
         Self: Sized,
     {
-        stages::follow(self, tables, scratch, sender)
+        stages::follow_flow(self, tables, scratch, sender)
+    }
+
+    /// [`stages::follow_error`], or a function of the packet's own that does it.
+    #[inline(always)]
+    fn follow_error<T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed
+    where
+        Self: Sized,
+    {
+        stages::follow_error(self, tables, scratch, sender)
     }
 
     /// [`stages::answer`], or a function of the packet's own that does it.

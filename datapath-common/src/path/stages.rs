@@ -7,10 +7,33 @@ use crate::{abi::FlowEnd, logic::parse::Transport};
 
 /// Sends a packet of an existing flow, or an error about one, on its way; [`Packed::NONE`] when it belongs to none.
 #[inline(always)]
-pub fn follow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed {
+pub(super) fn follow<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    sender: FlowEnd,
+) -> Packed {
     // Errors have no ports, and would pass for queries with identifier 0.
     if scratch.parsed.transport == Transport::Icmp {
-        return icmp_error::follow(packet, tables, scratch, sender);
+        packet.follow_error(tables, scratch, sender)
+    } else {
+        packet.follow_flow(tables, scratch, sender)
     }
+}
+
+/// [`follow`] for a packet of the flow itself.
+#[inline(always)]
+pub fn follow_flow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed {
     flow_table::follow(packet, tables, &mut scratch.headers, &scratch.parsed, sender)
+}
+
+/// [`follow`] for an error.
+#[inline(always)]
+pub fn follow_error<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    sender: FlowEnd,
+) -> Packed {
+    icmp_error::follow(packet, tables, scratch, sender)
 }

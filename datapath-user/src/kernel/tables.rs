@@ -10,8 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use aya::Pod;
 use datapath_common::abi::{
-    Address, AddressKey, DropReason, Endpoint, EndpointUsage, MacKey, Metric, Network, PortStations, Publication,
-    PublishedKey, Uplink, map,
+    Address, AddressKey, DropReason, Endpoint, EndpointUsage, HOST, MacKey, Metric, Network, PortStations, Publication,
+    PublishedKey, Uplink, hint, map,
 };
 use ipnet::IpNet;
 
@@ -25,6 +25,8 @@ pub struct Tables {
     endpoint_by_ifindex: Map<u32, u32>,
     endpoint_by_address: Map<AddressKey, u32>,
     endpoint_by_mac: Map<MacKey, u32>,
+    endpoint_hint_by_ifindex: Map<u32, u32>,
+    endpoint_hint_by_address: Map<u32, u32>,
     endpoint_usage: Map<u32, EndpointUsage>,
     networks: Map<u32, Network>,
     network_by_gateway: Map<u32, u32>,
@@ -56,13 +58,26 @@ pub struct Capacity {
 }
 
 impl Tables {
-    /// Opens every table in the pin directory.
+    /// Opens every table in the pin directory, and writes the hints that an earlier version has not.
     pub fn open(pin_dir: &Path) -> Result<Self> {
+        let tables = Self::open_all(pin_dir)?;
+        for (ifindex, index) in tables.endpoints_by_ifindex()? {
+            tables.set_endpoint_by_ifindex(ifindex, index)?;
+        }
+        for (key, index) in tables.addresses()? {
+            tables.set_address(key.network, key.address, index)?;
+        }
+        Ok(tables)
+    }
+
+    fn open_all(pin_dir: &Path) -> Result<Self> {
         Ok(Self {
             endpoints: Map::open(pin_dir, map::ENDPOINTS)?,
             endpoint_by_ifindex: Map::open(pin_dir, map::ENDPOINT_BY_IFINDEX)?,
             endpoint_by_address: Map::open(pin_dir, map::ENDPOINT_BY_ADDRESS)?,
             endpoint_by_mac: Map::open(pin_dir, map::ENDPOINT_BY_MAC)?,
+            endpoint_hint_by_ifindex: Map::open(pin_dir, map::ENDPOINT_HINT_BY_IFINDEX)?,
+            endpoint_hint_by_address: Map::open(pin_dir, map::ENDPOINT_HINT_BY_ADDRESS)?,
             endpoint_usage: Map::open(pin_dir, map::ENDPOINT_USAGE)?,
             networks: Map::open(pin_dir, map::NETWORKS)?,
             network_by_gateway: Map::open(pin_dir, map::NETWORK_BY_GATEWAY)?,
@@ -123,11 +138,17 @@ impl Tables {
 
     /// Makes a host-side veth the port of an endpoint.
     pub fn set_endpoint_by_ifindex(&self, ifindex: u32, index: u32) -> Result<()> {
-        self.endpoint_by_ifindex.set(&ifindex, &index)
+        self.endpoint_by_ifindex.set(&ifindex, &index)?;
+        self.endpoint_hint_by_ifindex.set(&hint::of_ifindex(ifindex), &index)
     }
 
     /// Closes a port.
     pub fn remove_endpoint_by_ifindex(&self, ifindex: u32) -> Result<()> {
+        forget_hint(
+            &self.endpoint_hint_by_ifindex,
+            hint::of_ifindex(ifindex),
+            self.endpoint_by_ifindex.get(&ifindex)?,
+        )?;
         self.endpoint_by_ifindex.remove(&ifindex).map(drop)
     }
 
@@ -138,12 +159,16 @@ impl Tables {
 
     /// Gives an address of a network to an endpoint (or to the host, `HOST`).
     pub fn set_address(&self, network: u32, address: Address, index: u32) -> Result<()> {
-        self.endpoint_by_address.set(&AddressKey::new(network, address), &index)
+        let key = AddressKey::new(network, address);
+        self.endpoint_by_address.set(&key, &index)?;
+        if index == HOST { Ok(()) } else { self.endpoint_hint_by_address.set(&hint::of_address(&key), &index) }
     }
 
     /// Takes an address of a network back.
     pub fn remove_address(&self, network: u32, address: Address) -> Result<()> {
-        self.endpoint_by_address.remove(&AddressKey::new(network, address)).map(drop)
+        let key = AddressKey::new(network, address);
+        forget_hint(&self.endpoint_hint_by_address, hint::of_address(&key), self.endpoint_by_address.get(&key)?)?;
+        self.endpoint_by_address.remove(&key).map(drop)
     }
 
     /// Every address that is given out.
@@ -362,4 +387,9 @@ fn replace<K: Pod + Hash + Eq, V: Pod + PartialEq>(table: &Map<K, V>, wanted: &H
         changed = true;
     }
     Ok(changed)
+}
+
+/// Takes the hint at a place away, if it is that of this endpoint.
+fn forget_hint(hints: &Map<u32, u32>, place: u32, index: Option<u32>) -> Result<()> {
+    if index.is_some() && hints.get(&place)? == index { hints.set(&place, &0) } else { Ok(()) }
 }

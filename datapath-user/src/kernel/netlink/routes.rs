@@ -67,6 +67,11 @@ impl Route {
         self.destination.prefix_len() == 0
     }
 
+    /// Whether it is of this address's family.
+    pub fn is_of(&self, address: IpAddr) -> bool {
+        self.destination.addr().is_ipv4() == address.is_ipv4()
+    }
+
     fn message(&self) -> Result<RouteMessage> {
         let mut builder = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(self.destination.network(), self.destination.prefix_len())?

@@ -1,5 +1,6 @@
 //! A host and a container, both namespaces of this test, with real pairs between them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::thread;
@@ -7,7 +8,7 @@ use std::thread;
 use nix::sched::{CloneFlags, unshare};
 
 use super::{ContainerInterface, Netns, configure_container, deconfigure_container};
-use crate::kernel::netlink::{EndpointPair, Link, MAIN_TABLE, Netlink, Route};
+use crate::kernel::netlink::{EndpointPair, Link, MAIN_TABLE, Netlink, Route, Rule};
 use crate::kernel::{scratch, sysctl};
 
 /// A new namespace that lives as long as this.
@@ -55,6 +56,10 @@ async fn inside(netns: &Netns) -> (Vec<Link>, Vec<Route>) {
     netns.run_async(look).await.expect("readable")
 }
 
+async fn rules(netns: &Netns) -> Vec<Rule> {
+    netns.run_async(|| async { Netlink::open()?.rules().await }).await.expect("readable")
+}
+
 fn defaults(routes: &[Route]) -> Vec<IpAddr> {
     let main = routes.iter().filter(|route| route.is_default() && route.table == MAIN_TABLE);
     main.filter_map(|route| route.gateway).collect()
@@ -67,8 +72,12 @@ fn interfaces_are_configured_and_the_default_route_moves_on() {
         let (_file, netns) = container();
         let (first, second) = (interface("eth0", 1), interface("eth1", 2));
         let port = plug(&netlink, &netns, &first).await;
+        assert_eq!(rules(&netns).await, [], "nothing to choose from");
         plug(&netlink, &netns, &second).await;
 
+        let of_both = ["10.1.0.2", "fd00:1::2", "10.2.0.2", "fd00:2::2"].map(|text| text.parse().expect("a literal"));
+        let sources: HashSet<IpAddr> = rules(&netns).await.iter().map(|rule| rule.source).collect();
+        assert_eq!(sources, of_both.into());
         let (links, routes) = inside(&netns).await;
         let eth0 = links.iter().find(|link| link.name == "eth0").expect("there");
         assert_eq!((eth0.mac, eth0.mtu, eth0.up), (Some(first.mac), 1_400, true));
@@ -85,6 +94,9 @@ fn interfaces_are_configured_and_the_default_route_moves_on() {
         assert!(route("10.2.0.2", "192.0.2.1").expect("runs").contains("via 10.2.0.1 dev eth1"));
         assert!(route("fd00:2::2", "2001:db8::1").expect("runs").contains("via fd00:2::1 dev eth1"));
         assert!(route("10.1.0.2", "192.0.2.1").expect("runs").contains("via 10.1.0.1 dev eth0"));
+        // A source of the first one does so too where the second has the subnet.
+        assert!(route("10.1.0.2", "10.2.0.9").expect("runs").contains("via 10.1.0.1 dev eth0"));
+        assert!(route("fd00:1::2", "fd00:2::9").expect("runs").contains("via fd00:1::1 dev eth0"));
 
         deconfigure_container(&netns, &first).await.expect("deconfigured");
         netlink.delete_link(port).await.expect("deleted");
