@@ -1,9 +1,10 @@
-//! Says where the BPF object is that the binary embeds, and which command makes it when it is not there.
+//! Says where the BPF object is that the binary embeds, with a hash of it, and which command makes it when it is not there.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
-/// The environment variable that `kernel::programs` reads the object's path from. Set to an absolute path by the
+/// The environment variable that `kernel::programs` reads the object's path from; behind `_DIGEST`, its hash. Set to an absolute path by the
 /// caller, it names another object.
 const OBJECT: &str = "DATAPATH_BPF_OBJECT";
 /// The same, of the object with the seeded faults, which builds for the tests embed as well.
@@ -25,9 +26,14 @@ fn embed(variable: &str, name: &str, command: &str) {
         None => built_object(name),
     };
     println!("cargo::rerun-if-changed={}", object.display());
-    match fs::metadata(&object) {
-        Ok(found) if found.is_file() => println!("cargo::rustc-env={variable}={}", object.display()),
-        _ => fail(&format!("the BPF object {} is missing; run `{command}`", object.display())),
+    match fs::read(&object) {
+        Ok(bytes) => {
+            println!("cargo::rustc-env={variable}={}", object.display());
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&bytes);
+            println!("cargo::rustc-env={variable}_DIGEST={:016x}", hasher.finish());
+        }
+        Err(_) => fail(&format!("the BPF object {} is missing; run `{command}`", object.display())),
     }
 }
 

@@ -28,6 +28,10 @@ pub enum Unit {
     Milliseconds,
     /// MiB.
     Mebibytes,
+    /// Bytes.
+    Bytes,
+    /// Pieces.
+    Count,
 }
 
 /// How it ended.
@@ -116,6 +120,8 @@ impl Judgement {
             Unit::Ratio => measured.to_string(),
             Unit::Milliseconds => format!("{measured} ms"),
             Unit::Mebibytes => format!("{measured:.0} MiB"),
+            Unit::Bytes => format!("{measured:.0} B"),
+            Unit::Count => format!("{measured:.0}"),
         }
     }
 
@@ -127,6 +133,8 @@ impl Judgement {
             Unit::Ratio => format!("{median:.2} ×"),
             Unit::Milliseconds => format!("{median:.1} ms"),
             Unit::Mebibytes => format!("{median:.0} MiB"),
+            Unit::Bytes => format!("{median:.0} B"),
+            Unit::Count => format!("{median:.0}"),
         }
     }
 
@@ -137,6 +145,8 @@ impl Judgement {
             Unit::Ratio => self.must.to_string(),
             Unit::Milliseconds => format!("{} ms", self.must),
             Unit::Mebibytes => format!("{} MiB", self.must),
+            Unit::Bytes => format!("{} B", self.must),
+            Unit::Count => self.must.to_string(),
         }
     }
 }

@@ -267,9 +267,12 @@ async fn foreign_programs(readers: &Readers) -> Vec<Finding> {
 
 fn tables(readers: &Readers) -> Vec<Finding> {
     let flows = readers.kernel.datapath.flows();
-    let (used, capacity) = (u64::from(flows.used()), u64::from(flows.capacity()));
+    let remedy = "raise flow_capacity in the configuration; `datapath flow ls` shows who has them";
+    let (used, capacity) = match flows.used() {
+        Ok(used) => (u64::from(used), u64::from(flows.capacity())),
+        Err(error) => return vec![finding("flows", Level::Error, format!("{error:#}"), remedy)],
+    };
     let full = used * 10 > capacity * 9;
     let level = if full { Level::Warning } else { Level::Ok };
-    let remedy = "raise flow_capacity in the configuration; `datapath flow ls` shows who has them";
     vec![finding("flows", level, format!("{used} of {capacity} in use"), remedy)]
 }

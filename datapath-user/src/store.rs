@@ -1,11 +1,12 @@
 //! What survives the daemon: desired state, in a redb file, fsynced with every change.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ const VERSION: u32 = 2;
 
 /// Everything: path-like key → JSON.
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("datapath");
+
+/// Bytes of the file that are kept in memory. It is read once, at start.
+const CACHE: usize = 1 << 20;
 
 /// What is kept besides the model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,7 +46,8 @@ pub struct State {
 pub struct Store {
     database: Database,
     path: PathBuf,
-    written: BTreeMap<String, Vec<u8>>,
+    /// What is in it; nothing where it is new, or in the layout of an earlier version.
+    written: Option<State>,
 }
 
 impl Store {
@@ -66,13 +71,16 @@ impl Store {
         };
         // redb asserts in places where a damaged file misleads it: that too is a damaged file, not a crash.
         let opened = std::panic::catch_unwind(|| open_and_read(&path, found));
-        let (database, written) = match opened {
+        let (database, content) = match opened {
             Ok(result) => result?,
             Err(_) => bail!("{}", damaged(&path, "its pages contradict each other")),
         };
-        let state =
-            if found { Some(decode(&written).with_context(|| damaged(&path, "its content is wrong"))?) } else { None };
-        Ok((Self { database, path, written }, state))
+        if !found {
+            return Ok((Self { database, path, written: None }, None));
+        }
+        let (version, state) = decode(&content).with_context(|| damaged(&path, "its content is wrong"))?;
+        let written = (version == VERSION).then(|| state.clone());
+        Ok((Self { database, path, written }, Some(state)))
     }
 
     /// Writes what differs from what was written last, as one change, and waits until it is on disk.
@@ -80,16 +88,22 @@ impl Store {
     /// # Errors
     /// When it cannot be written; the file then has the state before.
     pub fn save(&mut self, state: &State) -> Result<()> {
-        let wanted = encode(state)?;
+        let entries = encode(self.written.as_ref(), state)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
         let write = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             {
                 let mut table = transaction.open_table(TABLE)?;
-                for key in self.written.keys().filter(|key| !wanted.contains_key(*key)) {
-                    table.remove(key.as_str())?;
+                if self.written.is_none() {
+                    table.retain(|_, _| false)?;
                 }
-                for (key, value) in wanted.iter().filter(|(key, value)| self.written.get(*key) != Some(value)) {
-                    table.insert(key.as_str(), value.as_slice())?;
+                for (key, value) in &entries {
+                    match value {
+                        Some(value) => table.insert(key.as_str(), value.as_slice())?,
+                        None => table.remove(key.as_str())?,
+                    };
                 }
             }
             transaction.commit()?;
@@ -101,7 +115,7 @@ impl Store {
                 self.path.display()
             )
         })?;
-        self.written = wanted;
+        self.written = Some(state.clone());
         Ok(())
     }
 }
@@ -115,7 +129,9 @@ fn damaged(path: &Path, why: &str) -> String {
 }
 
 fn open_and_read(path: &Path, found: bool) -> Result<(Database, BTreeMap<String, Vec<u8>>)> {
-    let opened = if found { Database::open(path) } else { Database::create(path) };
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    let opened = if found { builder.open(path) } else { builder.create(path) };
     let database = opened.map_err(|error| anyhow!(damaged(path, &error.to_string())))?;
     let read = || -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
         let mut content = BTreeMap::new();
@@ -132,27 +148,71 @@ fn open_and_read(path: &Path, found: bool) -> Result<(Database, BTreeMap<String,
     }
 }
 
-fn encode(state: &State) -> Result<BTreeMap<String, Vec<u8>>> {
-    let mut content = BTreeMap::new();
-    let mut put = |key: String, value: Vec<u8>| content.insert(key, value);
-    put("version".to_owned(), serde_json::to_vec(&VERSION)?);
-    put("boot_id".to_owned(), serde_json::to_vec(&state.boot_id)?);
-    put("counters".to_owned(), serde_json::to_vec(&state.model.counters)?);
-    put("remembered".to_owned(), serde_json::to_vec(&state.remembered)?);
-    put("guard".to_owned(), serde_json::to_vec(&state.model.guard)?);
-    for network in state.model.networks.values() {
-        put(format!("network/{}", network.name), serde_json::to_vec(network)?);
+/// A key, with its value or with nothing where it goes.
+type Entry = (String, Option<Vec<u8>>);
+
+/// The entries that lead from one state to another, or from nothing.
+fn encode(from: Option<&State>, to: &State) -> Result<Vec<Entry>> {
+    fn entry<T: Serialize>(key: String, value: Option<&T>) -> Result<Entry> {
+        Ok((key, value.map(serde_json::to_vec).transpose()?))
     }
-    for endpoint in state.model.endpoints.values() {
-        put(format!("endpoint/{}", endpoint.index), serde_json::to_vec(endpoint)?);
+    let mut entries = Vec::new();
+    if from.is_none() {
+        entries.push(entry("version".to_owned(), Some(&VERSION))?);
     }
-    for publication in state.model.publications.values() {
-        put(format!("publication/{}", publication.index), serde_json::to_vec(publication)?);
+    if from.is_none_or(|from| from.boot_id != to.boot_id) {
+        entries.push(entry("boot_id".to_owned(), Some(&to.boot_id))?);
     }
-    Ok(content)
+    if from.is_none_or(|from| from.model.counters != to.model.counters) {
+        entries.push(entry("counters".to_owned(), Some(&to.model.counters))?);
+    }
+    if from.is_none_or(|from| from.remembered != to.remembered) {
+        entries.push(entry("remembered".to_owned(), Some(&to.remembered))?);
+    }
+    if from.is_none_or(|from| from.model.guard != to.model.guard) {
+        entries.push(entry("guard".to_owned(), Some(&to.model.guard))?);
+    }
+    let nothing = Model::default();
+    let known = from.map_or(&nothing, |from| &from.model);
+    for (name, network) in differences(&known.networks, &to.model.networks) {
+        entries.push(entry(format!("network/{name}"), network)?);
+    }
+    for (index, endpoint) in differences(&known.endpoints, &to.model.endpoints) {
+        entries.push(entry(format!("endpoint/{index}"), endpoint.map(AsRef::as_ref))?);
+    }
+    for (index, publication) in differences(&known.publications, &to.model.publications) {
+        entries.push(entry(format!("publication/{index}"), publication.map(AsRef::as_ref))?);
+    }
+    Ok(entries)
 }
 
-fn decode(content: &BTreeMap<String, Vec<u8>>) -> Result<State> {
+/// The keys whose values differ, each with the new value, in one walk over both.
+fn differences<'a, K: Ord, V: PartialEq>(
+    from: &'a BTreeMap<K, V>,
+    to: &'a BTreeMap<K, V>,
+) -> Vec<(&'a K, Option<&'a V>)> {
+    let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
+    let mut found = Vec::new();
+    loop {
+        let order = match (from.peek(), to.peek()) {
+            (None, None) => return found,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let old = if order.is_le() { from.next() } else { None };
+        let new = if order.is_ge() { to.next() } else { None };
+        match (old, new) {
+            (Some((_, old)), Some((_, new))) if old == new => {}
+            (_, Some((key, new))) => found.push((key, Some(new))),
+            (Some((key, _)), None) => found.push((key, None)),
+            (None, None) => {}
+        }
+    }
+}
+
+/// The state, and the version it was in.
+fn decode(content: &BTreeMap<String, Vec<u8>>) -> Result<(u32, State)> {
     let version: u32 = field(content, "version")?;
     if version > VERSION {
         bail!("it has version {version}, and this daemon knows {VERSION}; start the newer daemon again");
@@ -171,13 +231,13 @@ fn decode(content: &BTreeMap<String, Vec<u8>>) -> Result<State> {
             model.networks.insert(network.name.clone(), network);
         } else if key.starts_with("endpoint/") {
             let endpoint: crate::model::Endpoint = serde_json::from_slice(value).with_context(wrong)?;
-            model.endpoints.insert(endpoint.index, endpoint);
+            model.endpoints.insert(endpoint.index, endpoint.into());
         } else if key.starts_with("publication/") {
             let publication: crate::model::Publication = serde_json::from_slice(value).with_context(wrong)?;
-            model.publications.insert(publication.index, publication);
+            model.publications.insert(publication.index, publication.into());
         }
     }
-    Ok(State { boot_id: field(content, "boot_id")?, model, remembered: field(content, "remembered")? })
+    Ok((version, State { boot_id: field(content, "boot_id")?, model, remembered: field(content, "remembered")? }))
 }
 
 fn field<T: DeserializeOwned>(content: &BTreeMap<String, Vec<u8>>, key: &str) -> Result<T> {
@@ -196,14 +256,21 @@ pub fn boot_id() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::model::{Host, NetworkRequest, random_ula};
+    use crate::model::{AttachRequest, Host, NetworkRequest, random_ula};
 
     fn state() -> State {
         let mut model = Model::default();
         let request = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
         model.create_network(&request, random_ula([1; 7]), &Host::default()).expect("a network");
         State { boot_id: "one".to_owned(), model, remembered: Remembered::default() }
+    }
+
+    fn content(state: &State) -> BTreeMap<String, Vec<u8>> {
+        let entries = encode(None, state).expect("encoded").into_iter();
+        entries.map(|(key, value)| (key, value.expect("nothing goes"))).collect()
     }
 
     #[test]
@@ -219,6 +286,42 @@ mod tests {
         drop(store);
         let found = Store::open(directory.path()).expect("opened again").1.expect("state");
         assert_eq!((found.boot_id.as_str(), found.model.networks.len()), ("two", 0));
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let before = state();
+        let mut after = before.clone();
+        let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
+        after.model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
+        let keys = |from: &State, to: &State| -> Vec<_> {
+            let entries = encode(Some(from), to).expect("encoded").into_iter();
+            entries.map(|(key, value)| (key, value.is_some())).collect()
+        };
+        let entry = |key: &str, stays: bool| (key.to_owned(), stays);
+        let common = [entry("counters", true), entry("network/app", true)];
+        assert_eq!(keys(&before, &after), [&common[..], &[entry("endpoint/1", true)]].concat());
+        assert_eq!(keys(&after, &before), [&common[..], &[entry("endpoint/1", false)]].concat());
+        assert_eq!(keys(&after, &after), []);
+    }
+
+    proptest! {
+        #[test]
+        fn differences_lead_there(
+            from in prop::collection::btree_map(0u8..12, 0u8..3, 0..9),
+            to in prop::collection::btree_map(0u8..12, 0u8..3, 0..9),
+        ) {
+            let found = differences(&from, &to);
+            prop_assert!(found.iter().all(|(key, value)| from.get(key) != *value));
+            let mut reached = from.clone();
+            for (key, value) in found {
+                match value {
+                    Some(value) => reached.insert(*key, *value),
+                    None => reached.remove(key),
+                };
+            }
+            prop_assert_eq!(reached, to);
+        }
     }
 
     #[test]
@@ -245,13 +348,13 @@ mod tests {
     fn the_first_version_had_one_gateway_mode() {
         let mut state = state();
         state.model.networks.values_mut().for_each(|network| network.gateway_mode = crate::model::GatewayMode::Routed);
-        let mut content = encode(&state).expect("encoded");
+        let mut content = content(&state);
         content.insert("version".to_owned(), b"1".to_vec());
         let entry = content.get_mut("network/app").expect("the network");
         let mut network: serde_json::Value = serde_json::from_slice(entry).expect("JSON");
         network.as_object_mut().expect("an object").remove("gateway_mode_ipv6").expect("new in version 2");
         *entry = serde_json::to_vec(&network).expect("encoded");
-        let network = decode(&content).expect("read").model.networks["app"].clone();
+        let network = decode(&content).expect("read").1.model.networks["app"].clone();
         assert_eq!(network.gateway_mode_ipv6, crate::model::GatewayMode::Routed);
     }
 
@@ -259,25 +362,25 @@ mod tests {
     fn a_state_from_before_the_guard_has_no_rules() {
         let mut state = state();
         state.model.guard.deny(&["192.0.2.0/24".parse().expect("a prefix")]).expect("denied");
-        let mut content = encode(&state).expect("encoded");
-        assert_eq!(decode(&content).expect("read").model, state.model);
+        let mut content = content(&state);
+        assert_eq!(decode(&content).expect("read").1.model, state.model);
         content.remove("guard").expect("stored now");
-        assert_eq!(decode(&content).expect("read").model.guard, Guard::default());
+        assert_eq!(decode(&content).expect("read").1.model.guard, Guard::default());
     }
 
     #[test]
     fn networks_from_before_the_clamp_have_none() {
-        let mut content = encode(&state()).expect("encoded");
+        let mut content = content(&state());
         let entry = content.get_mut("network/app").expect("the network");
         let mut network: serde_json::Value = serde_json::from_slice(entry).expect("JSON");
         network.as_object_mut().expect("an object").remove("mss_clamp").expect("stored now");
         *entry = serde_json::to_vec(&network).expect("encoded");
-        assert!(!decode(&content).expect("read").model.networks["app"].mss_clamp);
+        assert!(!decode(&content).expect("read").1.model.networks["app"].mss_clamp);
     }
 
     #[test]
     fn a_newer_version_is_refused() {
-        let mut content = encode(&state()).expect("encoded");
+        let mut content = content(&state());
         content.insert("version".to_owned(), b"3".to_vec());
         assert!(decode(&content).expect_err("refused").to_string().contains("newer daemon"));
     }

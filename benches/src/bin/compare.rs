@@ -1,10 +1,10 @@
 //! `cargo xtask bench`: the paired comparison of docs/performance.md.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use benches::{
-    compare::{Results, Stand, matrix::Plan, targets},
+    compare::{Results, Site, Stand, matrix::Plan, targets},
     control,
     interruption::Interruption,
     judge::{self, Judgement},
@@ -33,6 +33,9 @@ struct Arguments {
     /// Only runs with each of these words in family and load, such as `IPv4,stream`.
     #[arg(long, value_delimiter = ',', value_name = "WORD")]
     only: Vec<String>,
+    /// Nothing but what is asked of the daemon, about six minutes: publishing, endpoints, its start, memory.
+    #[arg(long, conflicts_with_all = ["only", "subjects"])]
+    control: bool,
     /// Only these subjects, as tables name them, such as `L,E-W,adopted E-W`.
     #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
     subjects: Vec<String>,
@@ -72,7 +75,11 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     let mut session = Session::begin(arguments.quick, plan.run);
     let mut progress = Progress::new();
     let interruption = Interruption::listen()?;
-    let mut stand = Stand::build(&plan.runs, &arguments.datapath, &interruption, |site| {
+    let mut sites: BTreeSet<Site> = plan.runs.iter().map(|run| run.subject.site()).collect();
+    if arguments.control {
+        sites.extend(control::sites());
+    }
+    let mut stand = Stand::build(sites, &arguments.datapath, &interruption, |site| {
         progress.say(&format!("building {site}"));
     })?;
     let results = rounds(&mut stand, &plan, arguments.trace, &mut progress, &interruption)?;
@@ -80,15 +87,18 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     if !interrupted {
         session.drops = stand.drops()?;
     }
+    let mut figures = Vec::new();
     let mut judgements: Vec<Judgement> = targets::all().iter().map(|target| target.judge(&results)).collect();
     if arguments.only.is_empty() && arguments.subjects.is_empty() && !interrupted {
         progress.say("asking the daemons");
-        judgements.extend(control::measure(&stand)?);
+        let control = control::measure(&stand, &arguments.datapath, !arguments.quick)?;
+        judgements.extend(control.judgements);
+        figures = control.figures;
     }
     drop(stand);
     session.end();
     progress.end();
-    let report = report::Report { session: &session, results: &results, judgements: &judgements };
+    let report = report::Report { session: &session, results: &results, judgements: &judgements, figures: &figures };
     print!("{}", report.text());
     if let Some(path) = &arguments.json {
         report::write(path, &format!("{:#}\n", report.json()))?;
@@ -102,6 +112,10 @@ fn measure(arguments: &Arguments) -> Result<bool> {
 fn plan(arguments: &Arguments) -> Plan {
     let mut plan = if arguments.quick { Plan::quick() } else { Plan::full() };
     plan.keep(&arguments.only, &arguments.subjects);
+    if arguments.control {
+        plan.runs.clear();
+        plan.flatness.clear();
+    }
     if let Some(rounds) = arguments.rounds {
         (plan.rounds, plan.flatness_rounds) = (rounds, plan.flatness_rounds.min(rounds));
     }

@@ -80,7 +80,8 @@ fn show_speed(daemon: &Path) -> Result<()> {
         .flat_map(|&(_, ours, theirs)| [ours, theirs])
         .flat_map(|subject| loads.map(|load| run(subject, load)))
         .collect();
-    let mut stand = Stand::build(&runs, daemon, &Interruption::default(), |_| {})?;
+    let mut stand =
+        Stand::build(runs.iter().map(|run| run.subject.site()).collect(), daemon, &Interruption::default(), |_| {})?;
     let mut results = Results::default();
     for _ in 0..ROUNDS {
         results.add(stand.round(&runs, RUN, |_, _| {})?);

@@ -37,14 +37,13 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// Builds what these runs need; `progress` hears of each site before it is built.
+    /// Builds these sites; `progress` hears of each before it is built.
     pub fn build(
-        runs: &BTreeSet<Run>,
+        sites: BTreeSet<Site>,
         daemon: &FilePath,
         interruption: &Interruption,
         mut progress: impl FnMut(Site),
     ) -> Result<Self> {
-        let sites: BTreeSet<Site> = runs.iter().map(|run| run.subject.site()).collect();
         let mut places = BTreeMap::new();
         for site in sites {
             ensure!(!interruption.came(), "interrupted before anything was measured");

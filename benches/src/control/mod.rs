@@ -4,18 +4,29 @@
 //! |---|---|
 //! | publish one port through the API, 10,000 present | `publish` |
 //! | publish 10,000 ports in one call | `publish` |
-//! | daemon start on pinned state with 1,000 endpoints | `start` |
+//! | daemon start on pinned state with 1,000 endpoints, and packets meanwhile | `start`, `stream` |
 //! | memory of the daemon with 1,000 endpoints | `start` |
-//! | kernel memory of a translated flow | not measured yet |
+//! | kernel memory of a translated flow | `kernel_memory` |
 //! | XDP guard | there is none yet |
+//!
+//! Beside them, without a target: what iptables takes for the same ports (`iptables`), endpoints (`endpoints`), and what an endpoint
+//! and a published port take of the kernel's memory.
 
+mod endpoints;
+mod iptables;
+mod kernel_memory;
 mod publish;
 mod start;
+mod stream;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use serde::Serialize;
 
+use crate::compare::place::own::Own;
 use crate::compare::{Place, Site, Stand};
 use crate::judge::{Bound, Judgement, Unit};
 use crate::quartiles::Quartiles;
@@ -25,35 +36,100 @@ const ENDPOINTS: u32 = 1_000;
 /// So many ports are present, or published in one call.
 const PORTS: u32 = 10_000;
 
-/// Measures on the sites that stand; what has none is not measured. The daemon of 1,000 endpoints is started again.
-pub fn measure(stand: &Stand) -> Result<Vec<Judgement>> {
+/// The sites on which all of it is measured.
+#[must_use]
+pub fn sites() -> BTreeSet<Site> {
+    let own = [Site::Own(1), Site::Own(PORTS), Site::OwnCrowded(ENDPOINTS)];
+    own.into_iter().chain(iptables::sites()).collect()
+}
+
+/// What was measured.
+#[derive(Default)]
+pub struct Control {
+    /// What has a target.
+    pub judgements: Vec<Judgement>,
+    /// What has none.
+    pub figures: Vec<Figure>,
+}
+
+/// A figure without a target.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    /// What was done.
+    pub row: String,
+    /// Under which conditions.
+    pub detail: String,
+    /// How much it took, with the unit.
+    pub measured: String,
+}
+
+impl Figure {
+    fn new(row: &str, detail: &str, measured: String) -> Self {
+        Self { row: row.to_owned(), detail: detail.to_owned(), measured }
+    }
+
+    fn times(row: &str, detail: &str, milliseconds: Vec<f64>) -> Option<Self> {
+        Some(Self::new(row, detail, format!("{:.2} ms", Quartiles::of(milliseconds)?)))
+    }
+
+    /// As a row.
+    #[must_use]
+    pub fn cells(&self) -> [String; 3] {
+        [self.row.clone(), self.detail.clone(), self.measured.clone()]
+    }
+}
+
+/// Measures on the sites that stand, and on a host of its own; what has no site is not measured. The daemon of 1,000
+/// endpoints is started again. `thorough`: also what has no target.
+pub fn measure(stand: &Stand, daemon: &Path, thorough: bool) -> Result<Control> {
     let own = |site| match stand.place(site) {
         Some(Place::Own(own)) => Some(&**own),
         _ => None,
     };
     let (many, one) = (own(Site::Own(PORTS)), own(Site::Own(1)));
     let crowd = own(Site::OwnCrowded(ENDPOINTS));
-    Ok(vec![
-        judged("publish one port", "10,000 present", many.map(publish::one).transpose()?, 1.0, 0.2),
-        judged("publish 10,000 ports", "in one call", one.map(publish::many).transpose()?, 100.0, 30.0),
-        judged("daemon start", "1,000 endpoints, pinned", crowd.map(start::times).transpose()?, 1_000.0, 300.0),
-        Judgement {
-            unit: Unit::Mebibytes,
-            ..judged("daemon, resident", "1,000 endpoints", crowd.map(start::memory).transpose()?, 40.0, 20.0)
-        },
-    ])
+    let present = "10,000 of each IP version present";
+    let mut control = Control::default();
+    control.judge("publish one port", present, Unit::Milliseconds, many.map(publish::one).transpose()?, 1.0, 0.2);
+    let bulk = one.map(publish::many).transpose()?;
+    control.judge("publish 10,000 ports", "in one call", Unit::Milliseconds, bulk, 100.0, 30.0);
+    control.start(crowd)?;
+    if thorough {
+        control.figures.extend(publish::figures(one, many)?);
+        control.figures.extend(iptables::figures(stand)?);
+        control.figures.extend(endpoints::figures(one, crowd)?);
+    }
+    let memory = kernel_memory::measure(daemon)?;
+    control.judge("kernel memory", "of a translated flow", Unit::Bytes, Some(vec![memory.flow]), 420.0, 340.0);
+    control.figures.extend(memory.figures);
+    Ok(control)
 }
 
-fn judged(row: &str, detail: &str, samples: Option<Vec<f64>>, most: f64, reach: f64) -> Judgement {
-    let samples = samples.unwrap_or_default();
-    Judgement {
-        row: row.to_owned(),
-        detail: detail.to_owned(),
-        unit: Unit::Milliseconds,
-        samples: samples.len(),
-        measured: Quartiles::of(samples),
-        must: Bound::AtMost(most),
-        reach: Some(reach),
+impl Control {
+    fn start(&mut self, crowd: Option<&Own>) -> Result<()> {
+        let (times, lost) = crowd.map(start::again).transpose()?.unzip();
+        let resident = crowd.map(start::memory).transpose()?;
+        let (upgraded, lost_then) = crowd.map(start::other_programs).transpose()?.unzip();
+        let packets = |lost: Option<u64>| lost.map(|lost| vec![lost as f64]);
+        self.judge("daemon start", "1,000 endpoints, pinned", Unit::Milliseconds, times, 1_000.0, 300.0);
+        self.judge("packets lost", "in all these starts", Unit::Count, packets(lost), 0.0, 0.0);
+        self.judge("daemon start", "1,000 endpoints, other programs", Unit::Milliseconds, upgraded, 1_000.0, 300.0);
+        self.judge("packets lost", "in all starts with other programs", Unit::Count, packets(lost_then), 0.0, 0.0);
+        self.judge("daemon, resident", "1,000 endpoints", Unit::Mebibytes, resident, 40.0, 20.0);
+        Ok(())
+    }
+
+    fn judge(&mut self, row: &str, detail: &str, unit: Unit, samples: Option<Vec<f64>>, most: f64, reach: f64) {
+        let samples = samples.unwrap_or_default();
+        self.judgements.push(Judgement {
+            row: row.to_owned(),
+            detail: detail.to_owned(),
+            unit,
+            samples: samples.len(),
+            measured: Quartiles::of(samples),
+            must: Bound::AtMost(most),
+            reach: Some(reach),
+        });
     }
 }
 

@@ -1,24 +1,47 @@
-//! The daemon among many endpoints: how long it takes to start on what is pinned, and how much memory it has then.
+//! The daemon among many endpoints: how long it takes to start on what is pinned, what becomes of packets meanwhile, and how much
+//! memory it has then.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use lab::DaemonOptions;
 
+use super::stream::Stream;
 use super::timed;
 use crate::compare::place::own::Own;
 
-const STARTS: usize = 5;
+const STARTS: usize = 7;
+/// So long it has run when its memory is looked at: it has looked at the host, and swept the flows, more than once.
+const SETTLED: Duration = Duration::from_secs(12);
 
-/// Kills it and starts it again, until it says that it is ready; milliseconds.
-pub(super) fn times(own: &Own) -> Result<Vec<f64>> {
-    let host = own.host();
-    let start = |_| {
-        host.kill_daemon()?;
-        timed(|| host.start_daemon())
-    };
-    (0..STARTS).map(start).collect()
+/// Kills it and starts it again, until it says that it is ready; milliseconds, and how many packets were lost in all.
+pub(super) fn again(own: &Own) -> Result<(Vec<f64>, u64)> {
+    starts(own, |_| own.host().start_daemon())
 }
 
-/// Its resident memory now, in MiB.
+/// The same with another setting each time, so that the programs are others, as in an upgrade.
+pub(super) fn other_programs(own: &Own) -> Result<(Vec<f64>, u64)> {
+    let with = |number| DaemonOptions::with_config(&format!("icmp_error_rate = {}\n", 2_000 + number));
+    let measured = starts(own, |number| own.host().start_daemon_with(with(number)))?;
+    own.host().kill_daemon()?;
+    own.host().start_daemon_with(DaemonOptions::default())?;
+    Ok(measured)
+}
+
+fn starts(own: &Own, start: impl Fn(usize) -> Result<()>) -> Result<(Vec<f64>, u64)> {
+    let (mut times, mut lost) = (Vec::new(), 0);
+    for number in 0..STARTS {
+        let stream = Stream::begin(own)?;
+        own.host().kill_daemon()?;
+        times.push(timed(|| start(number))?);
+        lost += stream.end()?;
+    }
+    Ok((times, lost))
+}
+
+/// Its resident memory, in MiB.
 pub(super) fn memory(own: &Own) -> Result<Vec<f64>> {
+    std::thread::sleep(SETTLED);
     let status = std::fs::read_to_string(format!("/proc/{}/status", own.host().daemon_pid()?))?;
     Ok(vec![resident(&status).context("a process has resident memory")? / 1024.0])
 }

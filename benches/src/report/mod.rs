@@ -17,6 +17,7 @@ pub use session::Session;
 
 use crate::{
     compare::{Results, Run, Subject, family_name, load::placement_name},
+    control::Figure,
     judge::{self, Judgement, Verdict},
     table::Table,
 };
@@ -30,6 +31,8 @@ pub struct Report<'a> {
     pub results: &'a Results,
     /// What is said of it.
     pub judgements: &'a [Judgement],
+    /// What else the daemon was asked: nothing is asked of these.
+    pub figures: &'a [Figure],
 }
 
 impl Report<'_> {
@@ -38,9 +41,12 @@ impl Report<'_> {
     pub fn text(&self) -> String {
         let mut rates = Table::new(&["", "rate", "p50", "p99"]);
         self.rates().into_iter().for_each(|row| rates.row(row));
+        let mut figures = Table::new(&["what", "how", "measured"]);
+        self.figures.iter().for_each(|figure| figures.row(figure.cells()));
         format!(
-            "{}\n{}\n{}\n\n{}\n",
+            "{}\n{}\n{}\n{}\n\n{}\n",
             rates.markdown(),
+            figures.markdown(),
             judge::table(self.judgements).markdown(),
             self.session.told(),
             self.summary()
@@ -82,7 +88,7 @@ impl Report<'_> {
             .iter()
             .map(|judgement| json!({ "judgement": judgement, "verdict": judgement.verdict() }))
             .collect();
-        json!({ "session": self.session, "runs": runs, "judgements": judgements })
+        json!({ "session": self.session, "runs": runs, "judgements": judgements, "figures": self.figures })
     }
 
     fn run_json(&self, run: Run) -> Value {

@@ -21,13 +21,13 @@ pub(super) fn follow<P: Packet, T: Tables>(
     }
 }
 
-/// [`follow`] for a packet of the flow itself.
+/// Sends a packet of an existing flow on its way; [`Packed::NONE`] when it belongs to none.
 #[inline(always)]
 pub fn follow_flow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed {
     flow_table::follow(packet, tables, &mut scratch.headers, &scratch.parsed, sender)
 }
 
-/// [`follow`] for an error.
+/// Sends an ICMP error about a packet of an existing flow to who sent that; [`Packed::NONE`] when it is about none.
 #[inline(always)]
 pub fn follow_error<P: Packet, T: Tables>(
     packet: &mut P,

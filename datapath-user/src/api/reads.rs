@@ -91,5 +91,5 @@ pub async fn flows(State(app): State<App>, Query(query): Query<FlowQuery>) -> An
     }
     let readers = app.readers.clone();
     let flows = tokio::task::spawn_blocking(move || view::flows(&readers, query.endpoint.as_deref())).await;
-    Ok(Json(flows.map_err(anyhow::Error::from)?))
+    Ok(Json(flows.map_err(anyhow::Error::from)??))
 }

@@ -20,7 +20,7 @@ use crate::plan::{self, Contents, Devices};
 pub use bridge::{guard_bridge, guard_port, release_bridge, release_port};
 pub use gateway::{open as reopen_gateway, set_sysctls as gateway_sysctls};
 pub use port::{Leaving, interface as container_interface};
-pub use reservations::{Reservations, port_set};
+pub use reservations::{Reservations, Wanted as WantedPorts};
 pub use tables::{reach as reach_contents, read as read_tables};
 
 /// What is acted on.
@@ -52,25 +52,39 @@ pub struct Namespaces {
     pub leaving: BTreeMap<u32, Leaving>,
 }
 
-/// Has the kernel be what `model` asks for.
+/// Has the kernel be what `model` asks for, and the host ports be held that it wants.
 ///
 /// What goes is taken out of the maps at once, and then removed as far as that is possible: what fails there is
 /// returned, and tried again with the next change.
 ///
 /// # Errors
 /// When something new cannot be made. Then all is as before, or the error says what is not.
-pub async fn apply(kernel: &Kernel, actual: &mut Actual, model: &Model, namespaces: &Namespaces) -> Result<Vec<Error>> {
+pub async fn apply(
+    kernel: &Kernel,
+    actual: &mut Actual,
+    model: &Model,
+    ports: WantedPorts,
+    namespaces: &Namespaces,
+) -> Result<Vec<Error>> {
     let plan = plan::devices(model, &actual.devices);
     let before = actual.contents.clone();
     let mut made = Made::default();
-    let built = build(kernel, actual, model, &plan, namespaces.joining.as_ref(), &mut made).await;
+    let built = match actual.reservations.claim(&ports) {
+        Ok(claimed) => {
+            made.reservations = claimed;
+            build(kernel, actual, model, &plan, namespaces.joining.as_ref(), &mut made).await
+        }
+        Err(taken) => Err(taken.into()),
+    };
     if let Err(error) = built {
         let left = take_back(kernel, actual, &before, made).await;
         return Err(left
             .into_iter()
             .fold(error, |error, left| error.context(format!("could not be undone: {left:#}"))));
     }
-    Ok(remove(kernel, actual, model, &plan, namespaces).await)
+    let left = remove(kernel, actual, &plan, namespaces).await;
+    actual.reservations.release(ports);
+    Ok(left)
 }
 
 /// What was made on the way, to be taken back.
@@ -89,7 +103,6 @@ async fn build(
     netns: Option<&Netns>,
     made: &mut Made,
 ) -> Result<()> {
-    made.reservations = actual.reservations.claim(model)?;
     for network in &plan.build_gateways {
         let gateway = gateway::build(kernel, network)
             .await
@@ -143,13 +156,7 @@ async fn take_back(kernel: &Kernel, actual: &mut Actual, before: &Contents, made
     left
 }
 
-async fn remove(
-    kernel: &Kernel,
-    actual: &mut Actual,
-    model: &Model,
-    plan: &plan::DevicePlan,
-    namespaces: &Namespaces,
-) -> Vec<Error> {
+async fn remove(kernel: &Kernel, actual: &mut Actual, plan: &plan::DevicePlan, namespaces: &Namespaces) -> Vec<Error> {
     let mut failed = Vec::new();
     for generation in &plan.remove_ports {
         let Some(port) = actual.devices.ports.get(generation).copied() else { continue };
@@ -166,7 +173,6 @@ async fn remove(
             Err(error) => failed.push(error),
         }
     }
-    actual.reservations.release(model);
     failed
 }
 

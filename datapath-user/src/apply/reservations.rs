@@ -71,29 +71,37 @@ pub struct Claimed {
 
 /// The ports to hold, by what they are of: an address, or all of one IP version.
 #[derive(Clone, Debug, Default)]
-struct Wanted(BTreeMap<(Protocol, IpAddr), PortSet>);
+pub struct Wanted(BTreeMap<(Protocol, IpAddr), PortSet>);
 
 impl Wanted {
-    /// Where a port is published on all addresses, that holds it on each.
-    fn of(model: &Model) -> Self {
+    /// Those that a model needs. Where a port is published on all addresses, that holds it on each.
+    #[must_use]
+    pub fn of(model: &Model) -> Self {
         let mut claimed: BTreeMap<(Protocol, IpAddr), PortSet> = BTreeMap::new();
         let routed = |publication: &&Publication| publication.target.as_ref().is_some_and(|target| target.routed);
         // dockerd binds its ports itself.
-        let ours = model.publications.values().filter(|publication| publication.docker.is_none());
+        let ours = model.publications.values().map(AsRef::as_ref).filter(|publication| publication.docker.is_none());
         for publication in ours.filter(|publication| !routed(publication) && publication.protocol != Protocol::Sctp) {
             for address in publication.claimed() {
                 let ports = claimed.entry((publication.protocol, address)).or_default();
                 ports.insert(publication.host.first..=publication.host.last);
             }
         }
-        let covered = |(protocol, address): (Protocol, IpAddr)| {
-            claimed.get(&(protocol, wildcard(address))).filter(|_| !address.is_unspecified())
-        };
-        let held = |(of, ports): (&_, &PortSet)| match covered(*of) {
-            Some(covered) => (*of, ports.clone().without(covered)),
-            None => (*of, ports.clone()),
-        };
-        Self(claimed.iter().map(held).collect())
+        let on_all: Vec<_> = claimed.iter().filter(|((_, address), _)| address.is_unspecified()).collect();
+        let on_all: Vec<_> = on_all.into_iter().map(|(of, ports)| (*of, ports.clone())).collect();
+        for ((protocol, address), ports) in &mut claimed {
+            let of_all = (*protocol, wildcard(*address));
+            if let Some((_, covered)) = on_all.iter().find(|(of, _)| !address.is_unspecified() && *of == of_all) {
+                *ports = std::mem::take(ports).without(covered);
+            }
+        }
+        Self(claimed)
+    }
+
+    /// All of them, for `ip_local_reserved_ports`.
+    #[must_use]
+    pub fn ports(&self) -> PortSet {
+        self.0.values().fold(PortSet::default(), PortSet::union)
     }
 
     /// Those that the other has not.
@@ -119,12 +127,18 @@ const fn wildcard(address: IpAddr) -> IpAddr {
 }
 
 impl Reservations {
-    /// Holds what `model` needs and the state before did not. All or nothing.
+    /// What the state needs that was applied last.
+    #[must_use]
+    pub fn needed(&self) -> &Wanted {
+        &self.needed
+    }
+
+    /// Holds what is wanted and the state before did not need. All or nothing.
     ///
     /// # Errors
     /// When a port is taken; says by whom.
-    pub fn claim(&mut self, model: &Model) -> Result<Claimed, ReserveError> {
-        let missing = Wanted::of(model).without(&self.needed);
+    pub fn claim(&mut self, wanted: &Wanted) -> Result<Claimed, ReserveError> {
+        let missing = wanted.without(&self.needed);
         let mut claimed = Claimed::default();
         for key in &missing {
             let Some(transport) = key.transport() else { continue };
@@ -189,9 +203,8 @@ impl Reservations {
         claimed.superseded.into_iter().filter_map(|key| self.hold_ahead(key).err()).map(Error::from).collect()
     }
 
-    /// Lets go of what is no longer needed: `model` is the state now.
-    pub fn release(&mut self, model: &Model) {
-        let wanted = Wanted::of(model);
+    /// Lets go of what is no longer needed: `wanted` is what the state now needs.
+    pub fn release(&mut self, wanted: Wanted) {
         for key in self.needed.without(&wanted) {
             self.held.remove(&key);
         }
@@ -243,21 +256,28 @@ fn dual_socket(port: u16, transport: Transport) -> nix::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The host ports to hold, for `ip_local_reserved_ports`.
-#[must_use]
-pub fn port_set(model: &Model) -> PortSet {
-    Wanted::of(model).0.values().fold(PortSet::default(), PortSet::union)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, UdpSocket};
+    use std::time::{Duration, Instant};
 
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
     use crate::kernel::scratch;
     use crate::model::{AttachRequest, Host, NetworkRequest, random_ula};
+
+    /// Until it succeeds: a child that a test beside this one starts has a copy of our sockets until it runs its program.
+    fn soon<T, E: std::fmt::Debug>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
+        let end = Instant::now() + lab::PATIENCE;
+        loop {
+            match attempt() {
+                Ok(done) => return done,
+                Err(error) => assert!(Instant::now() < end, "{error:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 
     #[test]
     fn all_addresses_hold_each() {
@@ -272,7 +292,7 @@ mod tests {
         let keys = Wanted::of(&model).without(&Wanted::default());
         let shown: Vec<_> = keys.iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
         assert_eq!(shown, ["0.0.0.0:80", ":::80", "192.0.2.1:81"]);
-        assert_eq!(port_set(&model).to_string(), "80-81");
+        assert_eq!(Wanted::of(&model).ports().to_string(), "80-81");
     }
 
     #[test]
@@ -286,18 +306,18 @@ mod tests {
             model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
             model.publish(&"8080:80".parse().expect("a port"), "web", None, &[]).expect("published");
             let mut reservations = Reservations::default();
-            reservations.claim(&model).expect("free");
+            reservations.claim(&Wanted::of(&model)).expect("free");
             assert!(reservations.held.values().all(|held| matches!(held, Held::Both { .. })));
-            reservations.release(&model);
+            reservations.release(Wanted::of(&model));
             assert!(TcpListener::bind("0.0.0.0:8080").is_err() && TcpListener::bind("[::]:8080").is_err());
             assert!(UdpSocket::bind("0.0.0.0:8080").is_ok());
-            reservations.release(&Model::default());
-            let listener = TcpListener::bind("0.0.0.0:8080").expect("let go");
-            let refused = reservations.claim(&model).expect_err("somebody has it");
+            reservations.release(Wanted::default());
+            let listener = soon(|| TcpListener::bind("0.0.0.0:8080"));
+            let refused = reservations.claim(&Wanted::of(&model)).expect_err("somebody has it");
             assert!(matches!(refused, ReserveError::Taken { port: 8080, .. }), "{refused}");
             assert!(reservations.held.is_empty());
             drop(listener);
-            reservations.claim(&model).expect("free again");
+            soon(|| reservations.claim(&Wanted::of(&model)));
         });
         test.join().expect("the test");
     }
@@ -318,11 +338,15 @@ mod tests {
                     Some(port) => drop(model.unpublish(&port.parse().expect("a port")).expect("unpublished")),
                     None => drop(model.publish(&step.parse().expect("a port"), "web", None, &[]).expect("published")),
                 }
-                reservations.claim(&model).unwrap_or_else(|error| panic!("{step}: {error}"));
-                reservations.release(&model);
+                soon(|| reservations.claim(&Wanted::of(&model)).map_err(|error| format!("{step}: {error}")));
+                reservations.release(Wanted::of(&model));
                 let all = model.publications.values().any(|publication| publication.host_ip.is_none());
                 assert!(TcpListener::bind("127.0.0.1:80").is_err(), "after {step}");
-                assert_eq!(TcpListener::bind("127.0.0.2:80").is_err(), all, "after {step}");
+                if all {
+                    assert!(TcpListener::bind("127.0.0.2:80").is_err(), "after {step}");
+                } else {
+                    soon(|| TcpListener::bind("127.0.0.2:80").map_err(|error| format!("after {step}: {error}")));
+                }
             }
         });
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use datapath_common::abi::PublishedKey;
 
 use super::Kernel;
 use crate::kernel::Tables;
@@ -42,8 +43,9 @@ fn make(tables: &Tables, change: &Change) -> Result<()> {
         Change::ZeroHits(index) => tables.zero_publication_hits(*index),
         Change::SetPublication(index, value) => tables.set_publication(*index, value),
         Change::ClearPublication(index) => tables.clear_publication(*index),
-        Change::Publish(index, keys) => tables.publish(keys, *index),
-        Change::Unpublish(_, keys) => tables.unpublish(keys),
+        Change::Publish(index, keys) => tables.publish(&keys.iter().collect::<Vec<_>>(), *index),
+        Change::Unpublish(_, keys) => tables.unpublish(&keys.iter().collect::<Vec<_>>()),
+        Change::HandOver(..) => Ok(()),
         Change::Deny(prefixes) => tables.guard().deny(prefixes),
         Change::Undeny(prefixes) => tables.guard().undeny(prefixes),
         Change::SetGuard(guard) => tables.guard().set_rules(guard),
@@ -53,8 +55,8 @@ fn make(tables: &Tables, change: &Change) -> Result<()> {
 /// The change in a few words: a publication may have thousands of keys, and a deny list of prefixes.
 fn named(change: &Change) -> String {
     match change {
-        Change::Publish(index, keys) => format!("{} keys of publication {index}", keys.len()),
-        Change::Unpublish(index, keys) => format!("the removal of {} keys of publication {index}", keys.len()),
+        Change::Publish(index, keys) => format!("{} keys of publication {index}", keys.count()),
+        Change::Unpublish(index, keys) => format!("the removal of {} keys of publication {index}", keys.count()),
         Change::Deny(prefixes) => format!("{} denied prefixes", prefixes.len()),
         Change::Undeny(prefixes) => format!("the removal of {} denied prefixes", prefixes.len()),
         other => format!("{other:?}"),
@@ -66,13 +68,16 @@ fn named(change: &Change) -> String {
 /// # Errors
 /// When the kernel refuses.
 pub fn read(tables: &Tables) -> Result<Contents> {
-    let mut publications: BTreeMap<u32, Published> = tables
-        .publications()?
-        .into_iter()
-        .map(|(index, value)| (index, Published { value, keys: Vec::new() }))
-        .collect();
+    let mut keys: BTreeMap<u32, Vec<PublishedKey>> = BTreeMap::new();
     for (key, index) in tables.published()? {
-        publications.entry(index).or_default().keys.push(key);
+        keys.entry(index).or_default().push(key);
+    }
+    let mut publications: BTreeMap<u32, Published> = keys
+        .into_iter()
+        .map(|(index, keys)| (index, Published { keys: keys.into_iter().collect(), ..Published::default() }))
+        .collect();
+    for (index, value) in tables.publications()? {
+        publications.entry(index).or_default().value = value;
     }
     Ok(Contents {
         endpoints: tables.endpoints()?.into_iter().collect(),

@@ -41,6 +41,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Daemon(arguments) => {
+            daemon::share_one_arena();
             start_logging();
             let config = Config::load(&arguments.overrides(cli.socket))?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -1,6 +1,7 @@
 //! The daemon: the engine, and the tasks around it.
 
 mod cleanup;
+mod memory;
 mod notify;
 mod tasks;
 mod watchdog;
@@ -14,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, broadcast, watch};
 
 pub use cleanup::cleanup;
+pub use memory::share_one_arena;
 
 use datapath_common::abi::program_log;
 
@@ -54,6 +56,7 @@ pub async fn run(config: Config) -> Result<()> {
         tokio::spawn(tasks::carry_program_log(app.readers.clone()));
     }
     let server = tokio::spawn(api::serve(listener, group, app.clone()));
+    memory::give_back();
     eprintln!("ready");
     if let Err(error) = notify::systemd("READY=1") {
         tracing::warn!("systemd could not be told that the daemon is ready: {error:#}");

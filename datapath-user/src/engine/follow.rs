@@ -84,7 +84,8 @@ impl Engine {
         };
         let is_bridge = |link: &Link| link.kind.as_deref() == Some("bridge");
         let bridge_is_there = |n: &Network| n.docker.is_none() || view.link_named(&n.device()).is_some_and(is_bridge);
-        let vanished: Vec<Endpoint> = self.state.model.endpoints.values().filter(|e| !is_there(e)).cloned().collect();
+        let endpoints = self.state.model.endpoints.values().map(AsRef::as_ref);
+        let vanished: Vec<Endpoint> = endpoints.filter(|e| !is_there(e)).cloned().collect();
         let lost: Vec<String> =
             self.state.model.networks.values().filter(|n| !bridge_is_there(n)).map(|n| n.name.clone()).collect();
         if vanished.is_empty() && lost.is_empty() {

@@ -37,7 +37,7 @@ impl Engine {
     pub(super) async fn release_strangers(&self, view: &View) -> Result<()> {
         let datapath = &self.kernel.datapath;
         let wanted: HashSet<_> = self.wanted_hooks(view).into_iter().map(|(program, on)| (name(program), on)).collect();
-        for (program, ifindex) in datapath.attached(&self.kernel.netlink).await? {
+        for (program, ifindex) in datapath.hooks(&self.kernel.netlink).await? {
             if !wanted.contains(&(name(program), ifindex)) {
                 datapath.detach(program, ifindex)?;
             }

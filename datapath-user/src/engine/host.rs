@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 use datapath_common::abi::Address;
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
 use crate::DEVICE_PREFIX;
 use crate::kernel::netlink::{Link, LocalAddress, Netlink, UplinkInterface, UplinkRule, uplinks};
@@ -19,18 +20,23 @@ pub struct View {
     pub links: Vec<Link>,
     /// Every address.
     pub addresses: Vec<LocalAddress>,
+    by_index: FxHashMap<u32, usize>,
+    by_name: FxHashMap<String, usize>,
 }
 
 impl View {
     /// Reads everything.
     pub async fn read(netlink: &Netlink) -> Result<Self> {
-        Ok(Self { links: netlink.links().await?, addresses: netlink.addresses().await? })
+        let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
+        let by_index = links.iter().zip(0..).map(|(link, place)| (link.index, place)).collect();
+        let by_name = links.iter().zip(0..).map(|(link, place)| (link.name.clone(), place)).collect();
+        Ok(Self { links, addresses, by_index, by_name })
     }
 
     /// Destinations of routes that are not ours. Read only where they are asked for: a host with many containers has
     /// several for each of them, and the host is looked at with every change of a device.
     pub async fn foreign_routes(&self, netlink: &Netlink) -> Result<Vec<IpNet>> {
-        let ours = |ifindex: Option<u32>| self.links.iter().any(|link| Some(link.index) == ifindex && is_ours(link));
+        let ours = |ifindex: Option<u32>| ifindex.and_then(|ifindex| self.link(ifindex)).is_some_and(is_ours);
         let routes = netlink.routes().await?;
         let routes = routes.iter().filter(|route| !route.is_default() && !ours(route.ifindex));
         Ok(routes.map(|route| route.destination).collect())
@@ -38,12 +44,12 @@ impl View {
 
     /// The device with this index.
     pub fn link(&self, ifindex: u32) -> Option<&Link> {
-        self.links.iter().find(|link| link.index == ifindex)
+        self.by_index.get(&ifindex).map(|&place| &self.links[place])
     }
 
     /// The device of this name.
     pub fn link_named(&self, name: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == name)
+        self.by_name.get(name).map(|&place| &self.links[place])
     }
 
     /// The namespace's lo.

@@ -25,10 +25,11 @@ pub use lock::Locks;
 pub use snapshot::Snapshot;
 pub use start::start;
 
-use crate::apply::{self, Actual, Kernel, Namespaces, port_set};
+use crate::apply::{self, Actual, Kernel, Namespaces, WantedPorts};
 use crate::config::Config;
 use crate::docker as dockerd;
 use crate::kernel::netlink::UplinkInterface;
+use crate::kernel::sysctl::PortSet;
 use crate::model::{Host, Model};
 use crate::store::{State, Store};
 
@@ -84,13 +85,13 @@ impl Engine {
     /// Makes `next` the state: stored first, then applied. When that fails, all is as before.
     async fn change(&mut self, next: Model, namespaces: &Namespaces) -> Result<(), Failure> {
         let before = std::mem::replace(&mut self.state.model, next);
-        let changed = self.store_and_apply(&before, namespaces).await;
+        let changed = self.store_and_apply(namespaces).await;
         if let Err(failure) = &changed {
             tracing::error!("taken back: {failure}");
             // What was given out is not given out again: the kernel may have seen it.
             let counters = self.state.model.counters.clone();
             self.state.model = Model { counters, ..before };
-            let reserved = self.reserve_ports();
+            let reserved = self.reserve_ports(&WantedPorts::of(&self.state.model).ports());
             self.store.save(&self.state).context("and the state before could not be stored again")?;
             reserved.context("and the reserved ports could not be set back")?;
         }
@@ -98,34 +99,32 @@ impl Engine {
         changed
     }
 
-    async fn store_and_apply(&mut self, before: &Model, namespaces: &Namespaces) -> Result<(), Failure> {
+    async fn store_and_apply(&mut self, namespaces: &Namespaces) -> Result<(), Failure> {
+        let wanted = WantedPorts::of(&self.state.model);
+        let ports = wanted.ports();
         // Before the maps: what fails after them would leave them changed.
-        if port_set(before) != port_set(&self.state.model) {
-            self.announce_ports();
+        if self.actual.reservations.needed().ports() != ports {
+            // Whenever the daemon ends, those are not taken for the user's.
+            if let Some(reserved) = &mut self.state.remembered.reserved_ports {
+                reserved.announce(&ports);
+            }
             self.store.save(&self.state)?;
-            self.reserve_ports()?;
+            self.reserve_ports(&ports)?;
         } else {
             self.store.save(&self.state)?;
         }
-        let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, namespaces).await?;
+        let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, wanted, namespaces).await?;
         for problem in problems {
             tracing::warn!("removed, but not completely; it is tried again: {problem:#}");
         }
         Ok(())
     }
 
-    /// Remembers which ports are about to be reserved: whenever the daemon ends, those are not taken for the user's.
-    fn announce_ports(&mut self) {
-        if let Some(reserved) = &mut self.state.remembered.reserved_ports {
-            reserved.announce(&port_set(&self.state.model));
-        }
-    }
-
     /// Keeps published ports from being taken for outgoing connections, next to the user's own list. What is remembered of
     /// it is stored with the next change: until then more is thought to be ours than is.
-    fn reserve_ports(&mut self) -> anyhow::Result<()> {
+    fn reserve_ports(&mut self, ports: &PortSet) -> anyhow::Result<()> {
         match &mut self.state.remembered.reserved_ports {
-            Some(reserved) => reserved.update(&port_set(&self.state.model)),
+            Some(reserved) => reserved.update(ports),
             None => Ok(()),
         }
     }

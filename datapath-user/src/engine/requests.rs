@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use datapath_common::abi::FlowEnd;
 use nix::net::if_::if_nameindex;
 
 use super::{Engine, Failure};
@@ -96,10 +97,8 @@ impl Engine {
     /// Frees the flow slots of endpoints that are gone. Their flows are dead already: the generation is.
     pub(super) async fn purge_flows(&self, gone: Vec<Endpoint>) {
         let datapath = Arc::clone(&self.kernel.datapath);
-        let purged = tokio::task::spawn_blocking(move || {
-            gone.iter()
-                .try_for_each(|e| datapath.flows().purge_endpoint(datapath.tables(), e.index, e.generation).map(drop))
-        });
+        let ends: Vec<_> = gone.iter().map(|e| FlowEnd { endpoint: e.index, generation: e.generation }).collect();
+        let purged = tokio::task::spawn_blocking(move || datapath.flows().purge(datapath.tables(), &ends).map(drop));
         if let Err(error) = purged.await.context("the task ended").and_then(|result| result) {
             tracing::warn!("flows of a detached endpoint are left to the sweep: {error:#}");
         }
@@ -136,6 +135,10 @@ impl Engine {
 
     async fn check_host_ip(&mut self, spec: &PortSpec) -> Result<(), Failure> {
         let Some(ip) = spec.host_ip.filter(|ip| !ip.is_unspecified()) else { return Ok(()) };
+        if self.kernel.datapath.tables().is_host_address(ip.into())? {
+            return Ok(());
+        }
+        // It may be so new that it has not been followed yet.
         self.look_at_host().await?;
         let loopback = matches!(ip, IpAddr::V4(v4) if v4.is_loopback());
         if loopback || self.host.addresses.iter().any(|(address, _)| address.addr() == ip) {

@@ -5,10 +5,11 @@ use std::sync::{Arc, RwLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use datapath_common::abi::{Program, Settings};
+use rustc_hash::FxHashSet;
 
 use super::host::{View, is_ours};
 use super::{Docker, Engine, Readers, Snapshot};
-use crate::apply::{self, Actual, Kernel, Namespaces, reach_contents};
+use crate::apply::{self, Actual, Kernel, Namespaces, WantedPorts, reach_contents};
 use crate::config::{Config, Xdp};
 use crate::kernel::netlink::{Link, Netlink};
 use crate::kernel::sysctl::{self, Change, ReservedPorts};
@@ -75,6 +76,8 @@ pub async fn start(config: Config, docker: Option<Docker>) -> Result<Engine> {
 impl Engine {
     async fn adopt(&mut self, view: &View) -> Result<()> {
         let loopback = view.loopback().context("this network namespace has no loopback device")?;
+        let known = self.config.settings.loopback_ifindex;
+        ensure!(loopback == known, "the loopback device has ifindex {loopback}; on Linux it has {known}");
         self.remember_sysctls()?;
         self.adopt_devices(view).await?;
         self.store.save(&self.state)?;
@@ -84,15 +87,18 @@ impl Engine {
         for taken in self.actual.reservations.hold_what_is_free(&self.state.model) {
             tracing::warn!("a published port is not held, connections from outside still reach the container: {taken}");
         }
-        let problems = apply::apply(&self.kernel, &mut self.actual, &self.state.model, &Namespaces::default()).await?;
+        let wanted = WantedPorts::of(&self.state.model);
+        let ports = wanted.ports();
+        let (model, nobody) = (&self.state.model, Namespaces::default());
+        let problems = apply::apply(&self.kernel, &mut self.actual, model, wanted, &nobody).await?;
         problems.iter().for_each(|problem| tracing::warn!("{problem:#}"));
-        self.reserve_ports()?;
+        self.reserve_ports(&ports)?;
         self.store.save(&self.state)?;
         self.kernel.datapath.attach(Program::FromLoopback, loopback)?;
-        for failure in self.resync(true).await.failures {
+        for failure in self.resync(false).await.failures {
             tracing::warn!("the host could not be followed, it is tried again: {failure}");
         }
-        self.release_strangers(&View::read(&self.kernel.netlink).await?).await?;
+        self.release_strangers(view).await?;
         self.readers.publish(self.take_snapshot());
         Ok(())
     }
@@ -155,11 +161,9 @@ impl Engine {
         }
         self.state.model.forget(&indices)?;
         let devices = &self.actual.devices;
-        let owned = |ifindex: u32| {
-            devices.gateways.values().any(|gateway| gateway.ifindex == ifindex || gateway.far_ifindex == Some(ifindex))
-                || devices.ports.values().any(|port| port.ifindex == ifindex)
-        };
-        for stale in view.links.iter().filter(|link| is_ours(link) && !owned(link.index)) {
+        let gateways = devices.gateways.values().flat_map(|gateway| [Some(gateway.ifindex), gateway.far_ifindex]);
+        let owned: FxHashSet<u32> = gateways.flatten().chain(devices.ports.values().map(|port| port.ifindex)).collect();
+        for stale in view.links.iter().filter(|link| is_ours(link) && !owned.contains(&link.index)) {
             tracing::info!(device = stale.name, "a device of no network or endpoint: removed");
             self.kernel.netlink.delete_link(stale.index).await?;
         }
@@ -219,14 +223,8 @@ fn of_this_boot(mut state: State) -> Result<State> {
 }
 
 async fn open_kernel(config: &Config, netlink: Netlink) -> Result<Kernel> {
-    let view = View::read(&netlink).await?;
     let features = probes::features();
-    let settings = Settings {
-        loopback_ifindex: view.loopback().unwrap_or(1),
-        fib_source: u32::from(features.fib_source),
-        mutant: mutant()?,
-        ..config.settings
-    };
+    let settings = Settings { fib_source: u32::from(features.fib_source), mutant: mutant()?, ..config.settings };
     let xdp = config.xdp == Xdp::Native;
     let options = Options { pin_dir: config.pin_dir.clone(), attach: config.attach, xdp, settings };
     let datapath = tokio::task::spawn_blocking(move || Datapath::open(options)).await.context("loading ended")??;

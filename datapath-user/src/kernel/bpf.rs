@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -20,6 +21,7 @@ enum Command {
     ObjInfo = 15,
     ProgQuery = 16,
     MapLookupAndDelete = 21,
+    MapLookupBatch = 24,
     MapUpdateBatch = 26,
     MapDeleteBatch = 27,
 }
@@ -138,6 +140,41 @@ pub unsafe fn update_batch<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) 
     assert_eq!(keys.len(), values.len(), "a value for each key");
     // SAFETY: as for `lookup`, the slices are equally long.
     unsafe { batch(Command::MapUpdateBatch, map, keys, values.as_ptr()) }
+}
+
+/// Where a walk over a map goes on: a key, or the number of a bucket.
+pub type Cursor = [u64; 8];
+
+/// Reads the next entries of a map, as many as there is room for, from `from` on (none: from the beginning). Says how many were
+/// read, and where the walk goes on, if it does.
+///
+/// # Safety
+/// `K` and `V` must match the map, and `K` be no larger than a [`Cursor`].
+pub unsafe fn lookup_batch<K, V>(
+    map: BorrowedFd<'_>,
+    from: Option<&Cursor>,
+    keys: &mut [MaybeUninit<K>],
+    values: &mut [MaybeUninit<V>],
+) -> io::Result<(usize, Option<Cursor>)> {
+    assert_eq!(keys.len(), values.len(), "a value for each key");
+    let mut next = Cursor::default();
+    let mut attributes = Batch {
+        in_batch: from.map_or(0, |from| from.as_ptr() as u64),
+        out_batch: next.as_mut_ptr() as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(keys.len()).expect("batches are bounded by their callers"),
+        map: u32::try_from(map.as_raw_fd()).expect("descriptors are not negative"),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the caller vouches for the sizes; all places live through the call.
+    match unsafe { bpf(Command::MapLookupBatch, &mut attributes) } {
+        Ok(_) => Ok((attributes.count as usize, Some(next))),
+        // The end: what was read before it counts.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attributes.count as usize, None)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes many keys at once; stops at the first that is missing. On failure, the error and how many were deleted.

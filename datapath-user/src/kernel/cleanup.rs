@@ -31,11 +31,12 @@ pub async fn remove_everything(pin_dir: &Path) -> Report {
     if let Err(error) = remove_filters(pin_dir, &mut report).await {
         report.errors.push(error);
     }
+    report.errors.extend(pins::remove_programs(pin_dir).err());
     match pins::remove_maps(pin_dir) {
         Ok(maps) => report.maps = maps,
         Err(error) => report.errors.push(error),
     }
-    for directory in [pins::links(pin_dir), pins::qdiscs(pin_dir), pin_dir.to_path_buf()] {
+    for directory in [pins::links(pin_dir), pins::programs(pin_dir), pins::qdiscs(pin_dir), pin_dir.to_path_buf()] {
         if let Err(error) = remove_directory(&directory) {
             report.errors.push(error);
         }

@@ -1,19 +1,16 @@
 //! Flows as the programs keep them, read and swept through shared memory.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
-use aya::Pod;
+use anyhow::Result;
 use datapath_common::abi::{EndpointUsage, Flow, FlowEnd, FlowIndex, FlowKey, HOST, claim, flow_flags, map};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::map::Map;
+use super::shared_array::SharedArray;
 use super::tables::Tables;
 
 /// Nanoseconds of CLOCK_MONOTONIC, the clock of every time in the tables.
@@ -23,50 +20,11 @@ pub fn now() -> u64 {
         + u64::try_from(time.tv_nsec()).expect("not negative")
 }
 
-/// An array map in our memory.
-#[derive(Debug)]
-struct SharedArray<T> {
-    memory: NonNull<T>,
-    length: usize,
-    capacity: u32,
-}
-
-// SAFETY: the memory is shared with the kernel and lives as long as this; all access is by atomic operations.
-unsafe impl<T> Send for SharedArray<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for SharedArray<T> {}
-
-impl<T: Pod> SharedArray<T> {
-    fn open(pin_dir: &Path, name: &'static str) -> Result<Self> {
-        const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds elements up to 8 bytes") };
-        let array = Map::<u32, T>::open(pin_dir, name)?;
-        let length = array.capacity() as usize * size_of::<T>();
-        let bytes = NonZeroUsize::new(length).with_context(|| format!("map {name} is empty"))?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice; the kernel checks the length against the map.
-        let memory = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, array.as_fd(), 0) }
-            .with_context(|| format!("map {name} cannot be mapped into memory"))?;
-        Ok(Self { memory: memory.cast(), length, capacity: array.capacity() })
-    }
-
-    fn slot(&self, index: u32) -> Option<NonNull<T>> {
-        // SAFETY: the index is inside the mapping, which has `capacity` elements one behind the other.
-        (index < self.capacity).then(|| unsafe { self.memory.add(index as usize) })
-    }
-}
-
-impl<T> Drop for SharedArray<T> {
-    fn drop(&mut self) {
-        // SAFETY: made by mmap with this length; no reference into it outlives `self`.
-        let unmapped = unsafe { munmap(self.memory.cast(), self.length) };
-        debug_assert!(unmapped.is_ok(), "our own mapping: {unmapped:?}");
-    }
-}
-
-/// Every tracked flow.
+/// Every tracked flow. All slots are more memory than everything else that the daemon has: they are mapped some at a time, and only
+/// while they are looked at.
 #[derive(Debug)]
 pub struct Flows {
-    slots: SharedArray<Flow>,
+    slots: Map<u32, Flow>,
     usage: SharedArray<EndpointUsage>,
     by_key: Map<FlowKey, FlowIndex>,
     /// Slots that the last sweep found being changed, with their serials.
@@ -77,8 +35,8 @@ impl Flows {
     /// Opens the flows in the pin directory.
     pub fn open(pin_dir: &Path) -> Result<Self> {
         Ok(Self {
-            slots: SharedArray::open(pin_dir, map::FLOWS)?,
-            usage: SharedArray::open(pin_dir, map::ENDPOINT_USAGE)?,
+            slots: Map::open(pin_dir, map::FLOWS)?,
+            usage: SharedArray::of(&Map::open(pin_dir, map::ENDPOINT_USAGE)?)?,
             by_key: Map::open(pin_dir, map::FLOW_BY_KEY)?,
             busy: Mutex::default(),
         })
@@ -86,28 +44,31 @@ impl Flows {
 
     /// How many flows there is room for.
     pub fn capacity(&self) -> u32 {
-        self.slots.capacity
+        self.slots.capacity()
+    }
+
+    fn windows(&self) -> impl Iterator<Item = Result<SharedArray<Flow>>> + '_ {
+        SharedArray::windows(&self.slots)
     }
 
     /// How many slots are in use, those of expired flows that nobody has reclaimed yet included.
-    pub fn used(&self) -> u32 {
-        let used = (0..self.capacity()).filter_map(|slot| self.slots.slot(slot)).filter(|&flow| {
+    pub fn used(&self) -> Result<u32> {
+        let mut used = 0;
+        for window in self.windows() {
             // SAFETY: inside the mapping.
-            unsafe { claim_of(flow) }.load(Ordering::Relaxed) != claim::FREE
-        });
-        u32::try_from(used.count()).expect("no more than the capacity")
+            let is_used = |flow| unsafe { claim_of(flow) }.load(Ordering::Relaxed) != claim::FREE;
+            used += window?.iter().map(|(_, flow)| u32::from(is_used(flow))).sum::<u32>();
+        }
+        Ok(used)
     }
 
-    /// The live flow in a slot, as it was at one moment; nothing if there is none, or while it is being replaced.
-    pub fn snapshot(&self, slot: u32) -> Option<Flow> {
-        const ATTEMPTS: usize = 4;
-        let flow = self.slots.slot(slot)?;
-        (0..ATTEMPTS).find_map(|_| consistent_copy(flow))
-    }
-
-    /// Every live flow with its slot.
-    pub fn live(&self) -> impl Iterator<Item = (u32, Flow)> + '_ {
-        (0..self.capacity()).filter_map(|slot| Some((slot, self.snapshot(slot)?)))
+    /// What `read` makes of every live flow, each with its slot and as it was at one moment; without those that are being replaced.
+    pub fn live<T>(&self, mut read: impl FnMut(u32, Flow) -> Option<T>) -> Result<Vec<T>> {
+        let mut list = Vec::new();
+        for window in self.windows() {
+            list.extend(window?.iter().filter_map(|(slot, place)| read(slot, snapshot(place)?)));
+        }
+        Ok(list)
     }
 
     /// Frees the slots of flows that have expired or whose ends are gone. Says how many.
@@ -122,36 +83,39 @@ impl Flows {
     /// slot in microseconds: one found busy by two sweeps with the same serial is nobody's.
     fn free_abandoned(&self, tables: &Tables) -> Result<u32> {
         let mut before = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = (0..self.capacity()).filter_map(|slot| {
-            let (state, serial) = copy_identity(self.slots.slot(slot)?);
-            (state == claim::BUSY).then_some((slot, serial))
-        });
-        let found: HashMap<u32, u32> = found.collect();
-        let abandoned = found.iter().filter(|&(slot, serial)| before.get(slot) == Some(serial));
-        let mut freed = 0;
-        for slot in abandoned.map(|(&slot, _)| slot) {
-            let Some(place) = self.slots.slot(slot) else { continue };
-            self.take_down(tables, slot, &copy(place))?;
-            // SAFETY: inside the mapping.
-            unsafe { claim_of(place) }.store(claim::FREE, Ordering::Release);
-            freed += 1;
+        let (mut found, mut freed) = (HashMap::new(), 0);
+        for window in self.windows() {
+            for (slot, place) in window?.iter() {
+                let (state, serial) = copy_identity(place);
+                if state != claim::BUSY {
+                    continue;
+                }
+                found.insert(slot, serial);
+                if before.get(&slot) == Some(&serial) {
+                    self.take_down(tables, slot, &copy(place))?;
+                    // SAFETY: inside the mapping.
+                    unsafe { claim_of(place) }.store(claim::FREE, Ordering::Release);
+                    freed += 1;
+                }
+            }
         }
         *before = found;
         Ok(freed)
     }
 
-    /// Frees the slots of an endpoint's flows, when it is detached. Says how many.
-    pub fn purge_endpoint(&self, tables: &Tables, index: u32, generation: u32) -> Result<u32> {
-        let end = FlowEnd { endpoint: index, generation };
-        self.free_where(tables, |flow| Ok(flow.initiator == end || flow.responder == end))
+    /// Frees the slots of these endpoints' flows, when they are detached. Says how many.
+    pub fn purge(&self, tables: &Tables, ends: &[FlowEnd]) -> Result<u32> {
+        self.free_where(tables, |flow| Ok(ends.contains(&flow.initiator) || ends.contains(&flow.responder)))
     }
 
     fn free_where(&self, tables: &Tables, mut over: impl FnMut(&Flow) -> Result<bool>) -> Result<u32> {
         let mut freed = 0;
-        for slot in 0..self.capacity() {
-            let Some(flow) = self.snapshot(slot) else { continue };
-            if over(&flow)? {
-                freed += u32::from(self.free(tables, slot, &flow, &mut over)?);
+        for window in self.windows() {
+            for (slot, place) in window?.iter() {
+                let Some(flow) = snapshot(place) else { continue };
+                if over(&flow)? {
+                    freed += u32::from(self.free(tables, (slot, place), &flow, &mut over)?);
+                }
             }
         }
         Ok(freed)
@@ -161,11 +125,10 @@ impl Flows {
     fn free(
         &self,
         tables: &Tables,
-        slot: u32,
+        (slot, place): (u32, NonNull<Flow>),
         seen: &Flow,
         over: &mut impl FnMut(&Flow) -> Result<bool>,
     ) -> Result<bool> {
-        let Some(place) = self.slots.slot(slot) else { return Ok(false) };
         // SAFETY: inside the mapping.
         let state = unsafe { claim_of(place) };
         if state.compare_exchange(claim::LIVE, claim::BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
@@ -243,6 +206,12 @@ fn copy(flow: NonNull<Flow>) -> Flow {
     }
     // SAFETY: as long as a flow, which is plain data.
     unsafe { std::mem::transmute::<[u64; WORDS], Flow>(words) }
+}
+
+/// The live flow in a slot, as it was at one moment; nothing if there is none, or while it is being replaced.
+fn snapshot(place: NonNull<Flow>) -> Option<Flow> {
+    const ATTEMPTS: usize = 4;
+    (0..ATTEMPTS).find_map(|_| consistent_copy(place))
 }
 
 /// A copy during which the slot stayed with one live flow.

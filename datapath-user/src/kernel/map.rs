@@ -98,9 +98,30 @@ impl<K: Pod, V: Pod> Map<K, V> {
         Ok(self.failed("written", found)?.map(|()| unsafe { value.assume_init() }))
     }
 
-    /// Every entry. Meant for maps that only the daemon writes: an entry that the programs delete meanwhile makes
-    /// the walk start over.
+    /// Every entry, many at a time. Meant for maps that only the daemon writes: an entry that the programs delete meanwhile
+    /// makes the walk start over, or miss some.
     pub fn entries(&self) -> Result<Vec<(K, V)>> {
+        const { assert!(size_of::<K>() <= size_of::<bpf::Cursor>(), "the kernel writes a key there") };
+        let room = (self.capacity as usize).min(BATCH);
+        let (mut keys, mut values) = (vec![MaybeUninit::uninit(); room], vec![MaybeUninit::uninit(); room]);
+        let mut entries = Vec::new();
+        let mut from = None;
+        loop {
+            // SAFETY: the sizes were checked when the map was opened.
+            let (count, next) = match unsafe { bpf::lookup_batch(self.as_fd(), from.as_ref(), &mut keys, &mut values) }
+            {
+                Err(error) if from.is_none() && lacks_batches(&error) => return self.entries_singly(),
+                result => self.failed("read", result)?,
+            };
+            let read = keys.iter().zip(&values).take(count);
+            // SAFETY: the kernel has written so many, and both are plain data.
+            entries.extend(read.map(|(key, value)| unsafe { (key.assume_init(), value.assume_init()) }));
+            let Some(next) = next else { return Ok(entries) };
+            from = Some(next);
+        }
+    }
+
+    fn entries_singly(&self) -> Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
         let mut last: Option<K> = None;
         loop {

@@ -2,7 +2,8 @@
 //! reservations and feature probes. Nothing here decides anything: `apply` says what to do and in which order.
 //!
 //! - [`bpf`]: the few bpf(2) calls that aya lacks, as safe functions.
-//! - [`programs`]: opening the datapath, attaching and detaching programs; [`cleanup`] takes everything away.
+//! - [`programs`]: opening the datapath, attaching and detaching programs; `loaded`: loading them, or finding them loaded;
+//!   [`cleanup`] takes everything away.
 //! - [`tables`]: typed access to every map, those of the [`guard`] included; [`flows`] and [`events`] for the two that are
 //!   read in other ways.
 //! - [`netlink`], [`netns`], [`sysctl`], [`reservation`], [`probes`]: what else of the kernel the daemon needs.
@@ -16,6 +17,7 @@ pub mod fence;
 pub mod flows;
 pub mod foreign;
 pub mod guard;
+mod loaded;
 pub mod map;
 pub mod netlink;
 pub mod netns;
@@ -31,6 +33,7 @@ pub mod reservation;
 pub mod reserved_ports;
 #[cfg(test)]
 pub mod scratch;
+mod shared_array;
 pub mod subnets;
 pub mod sysctl;
 pub mod tables;

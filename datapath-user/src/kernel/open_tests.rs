@@ -12,7 +12,7 @@ use datapath_common::abi::{
 use super::map::Map;
 use super::netlink::{Direction, GatewayPair, Netlink};
 use super::programs::{Attach, Datapath, Mode, Options};
-use super::{flows, remove_everything, scratch, tcx};
+use super::{flows, pins, remove_everything, scratch, tcx};
 
 /// A pin directory that is gone with the test.
 struct Pins(PathBuf);
@@ -30,7 +30,7 @@ impl Drop for Pins {
     }
 }
 
-const CAPACITY: u32 = 1_024;
+const CAPACITY: u32 = 16_384;
 
 fn open(pins: &Path, attach: Attach) -> anyhow::Result<Datapath> {
     let settings = Settings { flow_capacity: CAPACITY, ..Settings::DEFAULT };
@@ -63,7 +63,11 @@ fn links_outlive_the_daemon_and_are_adopted() {
         drop(first);
         assert_eq!(tcx::attached(&pins.0).expect("readable"), before, "nothing ends with the daemon");
 
-        let second = open(&pins.0, Attach::Auto).expect("adopts");
+        // Of another build, as far as that goes here.
+        let settings = Settings { flow_capacity: CAPACITY, flood_rate: 1, ..Settings::DEFAULT };
+        let options = Options { pin_dir: pins.0.clone(), attach: Attach::Auto, xdp: false, settings };
+        let second = Datapath::open(options).expect("adopts");
+        assert_eq!(tcx::attached(&pins.0).expect("readable"), before, "replaced one by one");
         for program in [Program::FromContainer, Program::ToContainer] {
             second.attach(program, port).expect("replaces");
         }
@@ -82,6 +86,33 @@ fn links_outlive_the_daemon_and_are_adopted() {
         let report = remove_everything(&pins.0).await;
         assert!(report.errors.is_empty(), "{:?}", report.errors);
         assert!(!pins.0.exists());
+    });
+}
+
+#[test]
+fn the_same_programs_are_loaded_once() {
+    scratch::in_namespace_async(async || {
+        let pins = Pins::new("same");
+        let netlink = Netlink::open().expect("a socket");
+        let (port, _) = pair(&netlink, "s").await;
+        let attach = || {
+            let datapath = open(&pins.0, Attach::Tcx).expect("opens");
+            datapath.attach(Program::FromContainer, port).expect("attaches");
+            tcx::attached(&pins.0).expect("readable")[0].program_id
+        };
+        let first = attach();
+        assert_eq!(attach(), first, "the same object, settings and maps");
+        let programs = pins.0.join("programs");
+        let made_of = || pins::names_in(&programs).expect("readable");
+        let [only] = &made_of()[..] else { panic!("{:?}", made_of()) };
+        fs::remove_file(programs.join(only).join("to_uplink")).expect("removes");
+        let second = attach();
+        assert_ne!(second, first, "one was missing, as after a start that was cut short");
+        // The programs have the map whose pin is gone, and the daemon would have another.
+        fs::remove_file(pins.0.join(map::EVENTS)).expect("removes");
+        let third = attach();
+        assert!(third != second && third != first, "not on the same maps");
+        assert_eq!((attach(), made_of().len()), (third, 1), "those of before are not kept");
     });
 }
 
@@ -255,7 +286,7 @@ fn the_sweep_frees_what_is_over_and_nothing_else() {
         let pins = Pins::new("sweep");
         let datapath = open(&pins.0, Attach::Auto).expect("opens");
         let (tables, all) = (datapath.tables(), datapath.flows());
-        assert_eq!((all.capacity(), all.used()), (CAPACITY, 0));
+        assert_eq!((all.capacity(), all.used().expect("reads")), (CAPACITY, 0));
         tables.set_endpoint(3, &Endpoint { generation: 8, ..Endpoint::default() }).expect("writes");
         let usage: Map<u32, EndpointUsage> = Map::open(&pins.0, map::ENDPOINT_USAGE).expect("pinned");
         usage.set(&3, &EndpointUsage { flows: 3, ..EndpointUsage::default() }).expect("writes");
@@ -269,9 +300,9 @@ fn the_sweep_frees_what_is_over_and_nothing_else() {
         let successor = FlowIndex { slot: 0, serial: 99 };
         by_key.set(&expired.reply, &successor).expect("writes");
 
-        assert_eq!(all.used(), 3);
+        assert_eq!(all.used().expect("reads"), 3);
         assert_eq!(all.sweep(tables).expect("sweeps"), 2);
-        assert_eq!(all.live().collect::<Vec<_>>(), [(0, kept)]);
+        assert_eq!(all.live(|slot, flow| Some((slot, flow))).expect("reads"), [(0, kept)]);
         assert_eq!(by_key.get(&expired.original).expect("reads"), None);
         assert_eq!(by_key.get(&expired.reply).expect("reads"), Some(successor));
         assert_eq!(by_key.get(&orphan.original).expect("reads"), None);
@@ -285,9 +316,10 @@ fn the_sweep_frees_what_is_over_and_nothing_else() {
         assert_eq!((all.sweep(tables).expect("sweeps"), all.sweep(tables).expect("sweeps")), (0, 1));
         assert_eq!(by_key.get(&stuck.original).expect("reads"), None);
 
-        assert_eq!(all.purge_endpoint(tables, 3, 7).expect("purges"), 0);
-        assert_eq!(all.purge_endpoint(tables, 3, 8).expect("purges"), 1);
-        assert_eq!((all.used(), tables.usage(3).expect("reads").flows), (0, 0));
+        let end = |generation| [FlowEnd { endpoint: 3, generation }];
+        assert_eq!(all.purge(tables, &end(7)).expect("purges"), 0);
+        assert_eq!(all.purge(tables, &end(8)).expect("purges"), 1);
+        assert_eq!((all.used().expect("reads"), tables.usage(3).expect("reads").flows), (0, 0));
     });
 }
 

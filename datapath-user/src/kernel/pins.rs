@@ -3,7 +3,9 @@
 //! ```text
 //! PIN_DIR/MAP                    every map, by its name
 //! PIN_DIR/links/PROGRAM-IFINDEX  tcx and XDP: the link of a program on a device
+//! PIN_DIR/programs/OF/PROGRAM    every program, below what it was made of
 //! PIN_DIR/qdiscs/IFINDEX         clsact: an empty directory, "we added this device's qdisc" (bpffs takes no files)
+//! PIN_DIR/qdiscs/used            clsact: the same, "there may be filters of ours"
 //! ```
 
 use std::fs;
@@ -31,7 +33,7 @@ pub fn prepare(pin_dir: &Path) -> Result<()> {
     if pin_dir.starts_with(BPFFS) {
         mount_bpffs()?;
     }
-    for directory in [pin_dir.to_path_buf(), links(pin_dir), qdiscs(pin_dir)] {
+    for directory in [pin_dir.to_path_buf(), links(pin_dir), programs(pin_dir), qdiscs(pin_dir)] {
         create_private(&directory)?;
         verify_private(&directory)?;
     }
@@ -43,9 +45,24 @@ pub fn links(pin_dir: &Path) -> PathBuf {
     pin_dir.join("links")
 }
 
+/// The directory of pinned programs.
+pub fn programs(pin_dir: &Path) -> PathBuf {
+    pin_dir.join("programs")
+}
+
 /// The directory that remembers which qdiscs are ours.
 pub fn qdiscs(pin_dir: &Path) -> PathBuf {
     pin_dir.join("qdiscs")
+}
+
+/// Whether daemons have attached by clsact filters since these pins were made.
+pub fn had_filters(pin_dir: &Path) -> Result<bool> {
+    Ok(!names_in(&qdiscs(pin_dir))?.is_empty())
+}
+
+/// Remembers that filters are attached, by a directory as well: a device's qdisc need not be ours.
+pub fn note_filters(pin_dir: &Path) -> Result<()> {
+    create_private(&qdiscs(pin_dir).join("used"))
 }
 
 fn mount_bpffs() -> Result<()> {
@@ -63,7 +80,8 @@ fn is_bpffs(path: &Path) -> Result<bool> {
     Ok(found.filesystem_type() == BPF_FS_MAGIC)
 }
 
-fn create_private(directory: &Path) -> Result<()> {
+/// Makes a directory that is root's alone, if it is not there.
+pub fn create_private(directory: &Path) -> Result<()> {
     if let Some(parent) = directory.parent() {
         let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
         created.with_context(|| format!("{} cannot be created", parent.display()))?;
@@ -148,15 +166,28 @@ pub fn stamp_version(pin_dir: &Path) -> Result<()> {
 
 /// Unpins every map; those that no program uses are gone. Says how many.
 pub fn remove_maps(pin_dir: &Path) -> Result<usize> {
-    let mut removed = 0;
-    for name in names_in(pin_dir)? {
-        let path = pin_dir.join(&name);
-        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-            fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
-            removed += 1;
-        }
+    let names = map_names(pin_dir)?;
+    for name in &names {
+        let path = pin_dir.join(name);
+        fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
     }
-    Ok(removed)
+    Ok(names.len())
+}
+
+/// Unpins every program; those that are attached nowhere are gone.
+pub fn remove_programs(pin_dir: &Path) -> Result<()> {
+    for name in names_in(&programs(pin_dir))? {
+        let path = programs(pin_dir).join(name);
+        fs::remove_dir_all(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Names of the pinned maps.
+pub fn map_names(pin_dir: &Path) -> Result<Vec<String>> {
+    let mut names = names_in(pin_dir)?;
+    names.retain(|name| !fs::symlink_metadata(pin_dir.join(name)).is_ok_and(|found| found.is_dir()));
+    Ok(names)
 }
 
 /// A link of aya's that can be had from a pin.

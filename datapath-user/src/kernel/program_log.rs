@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::Ebpf;
+use aya::programs::SchedClassifier;
 use aya_log::EbpfLogger;
 use datapath_common::abi::program_log;
 use serde::Deserialize;
@@ -57,9 +57,10 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Begins to read. Needs a tokio runtime.
-    pub fn of(programs: &mut Ebpf) -> Result<Self> {
-        let logger = EbpfLogger::init_with_logger(programs, Forward).context("what the programs log cannot be read")?;
+    /// Begins to read what all programs log, that were loaded with this one. Needs a tokio runtime.
+    pub fn of(program: &SchedClassifier) -> Result<Self> {
+        let logger = EbpfLogger::init_from_id_with_logger(program.info()?.id(), Forward);
+        let logger = logger.context("what the programs log cannot be read")?;
         // SAFETY: the logger keeps its one descriptor open as long as it lives.
         let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
         let logger = logger.map_err(|error| anyhow!("what the programs log cannot be waited for: {error}"))?;

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
-use aya::programs::{SchedClassifier, TcAttachType, Xdp};
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use datapath_common::abi::{Program, Settings, map, program_log};
+use anyhow::{Context, Result, bail};
+use aya::programs::TcAttachType;
+use datapath_common::abi::{Program, Settings};
 use serde::{Deserialize, Serialize};
 
 use super::events::Events;
 use super::flows::Flows;
+use super::loaded::{Loaded, Object};
 use super::netlink::{Direction, Link, Netlink};
 use super::pins::Found;
 use super::program_log::Lines;
@@ -151,18 +151,27 @@ pub struct Options {
 pub struct Datapath {
     pin_dir: PathBuf,
     mode: Mode,
-    programs: Mutex<Ebpf>,
+    /// With tcx: a daemon before may have attached by clsact.
+    filters: bool,
+    programs: Mutex<Loaded>,
     tables: Tables,
     flows: Flows,
 }
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DATAPATH_BPF_OBJECT"));
+static OBJECT: Object = Object {
+    bytes: aya::include_bytes_aligned!(env!("DATAPATH_BPF_OBJECT")),
+    digest: env!("DATAPATH_BPF_OBJECT_DIGEST"),
+};
 #[cfg(feature = "mutants")]
-static FAULTY_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DATAPATH_FAULTY_BPF_OBJECT"));
+static FAULTY_OBJECT: Object = Object {
+    bytes: aya::include_bytes_aligned!(env!("DATAPATH_FAULTY_BPF_OBJECT")),
+    digest: env!("DATAPATH_FAULTY_BPF_OBJECT_DIGEST"),
+};
 
 impl Datapath {
-    /// Loads the programs, with the maps of an earlier daemon or with new ones. Attaches nothing; what an earlier
-    /// daemon attached runs on with its programs until [`attach`](Self::attach) replaces them one by one.
+    /// Loads the programs, with the maps of an earlier daemon or with new ones, or takes those of an earlier daemon where they are
+    /// the same. Attaches nothing; what an earlier daemon attached runs on with its programs until
+    /// [`attach`](Self::attach) replaces them one by one.
     ///
     /// Blocks while the kernel verifies.
     pub fn open(options: Options) -> Result<Self> {
@@ -173,18 +182,28 @@ impl Datapath {
         let mode = attach.choose()?;
         pins::prepare(&pin_dir)?;
         let found = pins::examine(&pin_dir, settings.flow_capacity)?;
-        let opened = load(&pin_dir, &settings, xdp, object).and_then(|programs| {
+        // Filters outlive the pins that tell of them.
+        let filters = found == Found::Nothing || pins::had_filters(&pin_dir)?;
+        if mode == Mode::Clsact {
+            pins::note_filters(&pin_dir)?;
+        }
+        let opened = Loaded::open(&pin_dir, &settings, xdp, object).and_then(|programs| {
             let tables = Tables::open(&pin_dir)?;
             let flows = Flows::open(&pin_dir)?;
             pins::stamp_version(&pin_dir)?;
             Ok((programs, tables, flows))
         });
         match opened {
-            Ok((programs, tables, flows)) => Ok(Self { pin_dir, mode, programs: Mutex::new(programs), tables, flows }),
-            Err(error) if found == Found::Nothing => Err(match pins::remove_maps(&pin_dir) {
-                Ok(_) => error,
-                Err(undo) => error.context(format!("and the new maps could not be removed: {undo:#}")),
-            }),
+            Ok((programs, tables, flows)) => {
+                let programs = Mutex::new(programs);
+                Ok(Self { filters: mode == Mode::Tcx && filters, pin_dir, mode, programs, tables, flows })
+            }
+            Err(error) if found == Found::Nothing => {
+                Err(match pins::remove_programs(&pin_dir).and_then(|()| pins::remove_maps(&pin_dir)) {
+                    Ok(_) => error,
+                    Err(undo) => error.context(format!("and the new maps could not be removed: {undo:#}")),
+                })
+            }
             Err(error) => Err(error),
         }
     }
@@ -214,25 +233,23 @@ impl Datapath {
     pub fn attach(&self, program: Program, ifindex: u32) -> Result<()> {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         let hook = Hook::of(program);
-        let classifier: &mut SchedClassifier = programs
-            .program_mut(hook.name)
-            .with_context(|| format!("the object has no program {}", hook.name))?
-            .try_into()?;
+        let classifier = programs.program_mut(hook.name)?;
         let attached = match self.mode {
-            Mode::Tcx => {
-                tcx::attach(&self.pin_dir, classifier, program, ifindex).and_then(|()| clsact::detach(program, ifindex))
-            }
+            Mode::Tcx => tcx::attach(&self.pin_dir, classifier, program, ifindex).and_then(|()| match self.filters {
+                true => clsact::detach(program, ifindex).map(drop),
+                false => Ok(()),
+            }),
             Mode::Clsact => clsact::attach(&self.pin_dir, classifier, program, ifindex)
-                .and_then(|()| tcx::detach(&self.pin_dir, program, ifindex)),
+                .and_then(|()| tcx::detach(&self.pin_dir, program, ifindex).map(drop)),
         };
-        attached.map(drop).with_context(|| format!("{} cannot be attached to device {ifindex}", hook.name))
+        attached.with_context(|| format!("{} cannot be attached to device {ifindex}", hook.name))
     }
 
     /// Attaches the XDP program to a device, in its driver; where it is attached already, the new program takes the old one's
     /// place in one step.
     pub fn guard(&self, link: &Link) -> Result<Result<(), Refused>> {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        xdp::attach(&self.pin_dir, guard_program(&mut programs)?, link)
+        xdp::attach(&self.pin_dir, programs.guard_mut()?, link)
     }
 
     /// Detaches the XDP program from a device. It need not be attached.
@@ -266,6 +283,14 @@ impl Datapath {
         }
     }
 
+    /// The same, and with tcx also where the device has gone, or somebody has detached it: the kernel is not asked of each.
+    pub async fn hooks(&self, netlink: &Netlink) -> Result<Vec<(Program, u32)>> {
+        match self.mode {
+            Mode::Tcx => tcx::pinned(&self.pin_dir),
+            Mode::Clsact => clsact::attached(netlink).await,
+        }
+    }
+
     /// Removes the pins of links whose devices are gone. Says how many.
     pub fn sweep_links(&self) -> Result<usize> {
         let dead: Vec<_> = tcx::attached(&self.pin_dir)?.into_iter().filter(|link| !link.alive).collect();
@@ -283,53 +308,12 @@ impl Datapath {
 
     /// What the programs log from now on. There is one reader of it.
     pub fn program_log(&self) -> Result<Lines> {
-        Lines::of(&mut self.programs.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        Lines::of(programs.program_mut(Hook::of(Program::FromContainer).name)?)
     }
 
     /// Where maps and links are pinned.
     pub fn pin_dir(&self) -> &Path {
         &self.pin_dir
     }
-}
-
-/// The XDP program.
-fn guard_program(programs: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = programs.program_mut(xdp::PROGRAM).context("the object has no XDP program")?;
-    Ok(program.try_into()?)
-}
-
-/// Loads the object and every program in it, that of XDP only where it is wanted.
-fn load(pin_dir: &Path, settings: &Settings, xdp: bool, object: &[u8]) -> Result<Ebpf> {
-    ensure!(settings.flow_capacity > 0, "there must be room for one flow at least");
-    let keys = settings.flow_capacity.checked_mul(2).context("flow_capacity is too large")?;
-    let mut loader = EbpfLoader::new();
-    if settings.program_log == program_log::OFF {
-        // Nobody writes to it; a page is the least there can be.
-        loader.map_max_entries(super::program_log::MAP, 4_096);
-    }
-    let mut programs = loader
-        // Why a program was refused, without the state at each of a million instructions.
-        .verifier_log_level(VerifierLogLevel::STATS)
-        .default_map_pin_directory(pin_dir)
-        .map_max_entries(map::FLOWS, settings.flow_capacity)
-        .map_max_entries(map::FLOW_BY_KEY, keys)
-        .map_max_entries(map::UDP_MAPPING, settings.udp_mappings())
-        .map_max_entries(map::UDP_MAPPED, settings.udp_mappings())
-        .override_global(map::SETTINGS, settings, true)
-        .load(object)
-        .context("the maps cannot be made; see `datapath doctor`")?;
-    for (program, name) in Program::ALL {
-        if program == Program::Guard {
-            continue;
-        }
-        let classifier: &mut SchedClassifier =
-            programs.program_mut(name).with_context(|| format!("the object has no program {name}"))?.try_into()?;
-        classifier.load().with_context(|| format!("the kernel refuses the program {name}"))?;
-    }
-    if xdp {
-        guard_program(&mut programs)?
-            .load()
-            .with_context(|| format!("the kernel refuses the program {}", xdp::PROGRAM))?;
-    }
-    Ok(programs)
 }

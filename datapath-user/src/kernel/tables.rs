@@ -266,6 +266,11 @@ impl Tables {
         Ok(self.host_addresses.entries()?.into_iter().collect())
     }
 
+    /// Whether this is an address of the host.
+    pub fn is_host_address(&self, address: Address) -> Result<bool> {
+        Ok(self.host_addresses.get(&address)?.is_some())
+    }
+
     /// Adds an address of the host.
     pub fn set_host_address(&self, address: Address, ifindex: u32) -> Result<()> {
         self.host_addresses.set(&address, &ifindex)

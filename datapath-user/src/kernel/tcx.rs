@@ -75,15 +75,21 @@ pub struct Attached {
     pub alive: bool,
 }
 
+/// Program and device of every pinned link of tcx, whether they are still together or not.
+pub fn pinned(pin_dir: &Path) -> Result<Vec<(Program, u32)>> {
+    let names = pins::names_in(&pins::links(pin_dir))?;
+    let known = names.iter().filter_map(|name| parse_name(name));
+    Ok(known.filter(|(program, _)| *program != Program::Guard).collect())
+}
+
 /// Every pinned link of tcx.
 pub fn attached(pin_dir: &Path) -> Result<Vec<Attached>> {
     let mut links = Vec::new();
-    for name in pins::names_in(&pins::links(pin_dir))? {
-        let Some((program, ifindex)) = parse_name(&name).filter(|(program, _)| *program != Program::Guard) else {
-            continue;
-        };
-        let found = pins::link_at(&pin_path(pin_dir, program, ifindex))?;
-        ensure!(found.hook == bpf::TCX_INGRESS || found.hook == bpf::TCX_EGRESS, "{name} is not a tcx link");
+    for (program, ifindex) in pinned(pin_dir)? {
+        let pin = pin_path(pin_dir, program, ifindex);
+        let found = pins::link_at(&pin)?;
+        let is_tcx = found.hook == bpf::TCX_INGRESS || found.hook == bpf::TCX_EGRESS;
+        ensure!(is_tcx, "{} is not a tcx link", pin.display());
         links.push(Attached { program, ifindex, program_id: found.program, alive: found.ifindex == ifindex });
     }
     Ok(links)

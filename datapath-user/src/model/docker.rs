@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use datapath_common::abi::NETWORK_ENDPOINTS;
 use serde::{Deserialize, Serialize};
@@ -197,7 +198,8 @@ impl Model {
         };
         if let Some(known) = known.filter(|known| known.name != name) {
             self.networks.remove(&known.name);
-            self.endpoints.values_mut().filter(|e| e.network == known.name).for_each(|e| e.network.clone_from(&name));
+            let theirs = self.endpoints.values_mut().filter(|e| e.network == known.name);
+            theirs.for_each(|endpoint| Arc::make_mut(endpoint).network.clone_from(&name));
         }
         self.networks.insert(name, network);
         Ok(())
@@ -247,7 +249,8 @@ impl Model {
             same.then_some(())
         };
         let gone = |endpoint: &&Endpoint| endpoint.docker.as_ref().is_some_and(|d| stays(endpoint, d).is_none());
-        let gone: Vec<u32> = self.endpoints.values().filter(gone).map(|endpoint| endpoint.index).collect();
+        let gone: Vec<u32> =
+            self.endpoints.values().map(AsRef::as_ref).filter(gone).map(|endpoint| endpoint.index).collect();
         self.forget(&gone)?;
         Ok(())
     }
@@ -273,9 +276,12 @@ impl Model {
         let known =
             self.endpoints.values_mut().find(|e| e.docker.as_ref().is_some_and(|docker| docker.id == wanted.id));
         if let Some(known) = known {
-            known.name = name;
-            known.aliases.clone_from(&wanted.aliases);
-            known.ifname.clone_from(&port.ifname);
+            if (&known.name, &known.aliases, &known.ifname) != (&name, &wanted.aliases, &port.ifname) {
+                let known = Arc::make_mut(known);
+                known.name = name;
+                known.aliases.clone_from(&wanted.aliases);
+                known.ifname.clone_from(&port.ifname);
+            }
             return Ok(());
         }
         let container = format!("container {:?} on Docker's network {}", wanted.name, network.name);
@@ -315,14 +321,14 @@ impl Model {
                 ifindex: port.ifindex,
             }),
         };
-        self.endpoints.insert(index, endpoint);
+        self.endpoints.insert(index, endpoint.into());
         Ok(())
     }
 
     /// dockerd's name where it is one of ours too and free, else the container's short id.
     fn docker_endpoint_name(&self, wanted: &DockerEndpoint) -> String {
         let theirs = |e: &&Endpoint| e.docker.as_ref().is_some_and(|docker| docker.container == wanted.container);
-        let free = self.endpoints.values().filter(|e| !theirs(e)).all(|e| e.name != wanted.name);
+        let free = self.endpoints.values().map(AsRef::as_ref).filter(|e| !theirs(e)).all(|e| e.name != wanted.name);
         if free && check_name("endpoint", &wanted.name).is_ok() {
             return wanted.name.clone();
         }

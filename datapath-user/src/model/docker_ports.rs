@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::publication::describe_host;
 use super::{DockerPort, Endpoint, GatewayMode, Inventory, Model, Protocol, Publication, Refusal};
@@ -12,7 +13,7 @@ impl Model {
         let mut endpoints = BTreeMap::new();
         for endpoint in self.endpoints.values() {
             if let Some(docker) = &endpoint.docker {
-                endpoints.insert((endpoint.network.as_str(), docker.container.as_str()), endpoint);
+                endpoints.insert((endpoint.network.as_str(), docker.container.as_str()), endpoint.as_ref());
             }
         }
         let resolved = inventory.ports.iter().flat_map(|port| self.resolve(port, &endpoints));
@@ -20,8 +21,11 @@ impl Model {
         self.publications.retain(|_, publication| {
             let Some(key) = key_of(publication) else { return true };
             let Some(known) = wanted.remove(&key) else { return false };
-            publication.endpoint = known.endpoint;
-            publication.network = Some(known.network);
+            if publication.endpoint != known.endpoint || publication.network.as_ref() != Some(&known.network) {
+                let publication = Arc::make_mut(publication);
+                publication.endpoint = known.endpoint;
+                publication.network = Some(known.network);
+            }
             true
         });
         wanted.into_values().collect()
@@ -80,7 +84,7 @@ impl Model {
             target: leads_to,
             docker: Some(container),
         };
-        self.publications.insert(index, publication);
+        self.publications.insert(index, publication.into());
         Ok(())
     }
 }

@@ -106,7 +106,7 @@ fn what_dockerd_has_is_followed_and_forgotten() {
     assert_eq!((web.device().as_str(), web.netns.as_str()), ("veth102", "container:c02aaaaaaaaa"));
     let published = model.publications.values().find(|p| p.docker.is_some()).expect("published").clone();
     assert_eq!(
-        (published.describe(), published.target.expect("leads there").index),
+        (published.describe(), published.target.as_ref().expect("leads there").index),
         ("8080/tcp".to_owned(), web.index)
     );
     let again = model.clone();

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use datapath_common::abi::{NETWORK_ENDPOINTS, STATION_TABLES};
 use ipnet::IpNet;
@@ -153,7 +154,7 @@ impl Model {
             attached,
             docker: None,
         };
-        self.endpoints.insert(index, endpoint.clone());
+        self.endpoints.insert(index, endpoint.clone().into());
         self.retarget_publications()?;
         Ok(endpoint)
     }
@@ -197,7 +198,7 @@ impl Model {
     /// # Errors
     /// When all generations are used up.
     pub fn forget(&mut self, indices: &[u32]) -> Result<Vec<Endpoint>, Refusal> {
-        let gone = indices.iter().filter_map(|index| self.endpoints.remove(index)).collect();
+        let gone = indices.iter().filter_map(|index| self.endpoints.remove(index)).map(Arc::unwrap_or_clone).collect();
         self.retarget_publications()?;
         Ok(gone)
     }

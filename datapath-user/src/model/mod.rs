@@ -25,9 +25,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
 pub use allocate::{random_ula, usable_range};
 pub use counters::Counters;
@@ -51,19 +51,18 @@ pub struct Host {
     pub routes: Vec<IpNet>,
 }
 
-/// All desired state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// All desired state. A copy shares what does not change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     /// What was given out last.
     pub counters: Counters,
     /// Networks by name.
     pub networks: BTreeMap<String, Network>,
     /// Endpoints by index.
-    pub endpoints: BTreeMap<u32, Endpoint>,
+    pub endpoints: BTreeMap<u32, Arc<Endpoint>>,
     /// Publications by index.
-    pub publications: BTreeMap<u32, Publication>,
+    pub publications: BTreeMap<u32, Arc<Publication>>,
     /// What comes in by uplinks.
-    #[serde(default)]
     pub guard: Guard,
 }
 
@@ -81,14 +80,15 @@ impl Model {
     /// Endpoints of this name, one for each network it is on, in the order they were attached.
     #[must_use]
     pub fn endpoints_named(&self, name: &str) -> Vec<&Endpoint> {
-        let mut found: Vec<_> = self.endpoints.values().filter(|endpoint| endpoint.name == name).collect();
+        let mut found: Vec<&Endpoint> =
+            self.endpoints.values().map(AsRef::as_ref).filter(|endpoint| endpoint.name == name).collect();
         found.sort_by_key(|endpoint| endpoint.generation);
         found
     }
 
     /// Endpoints on this network.
     pub fn endpoints_on<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a Endpoint> {
-        self.endpoints.values().filter(move |endpoint| endpoint.network == network)
+        self.endpoints.values().map(AsRef::as_ref).filter(move |endpoint| endpoint.network == network)
     }
 
     /// The name of the network with this id.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::counters::next_in_round;
 use super::publication::{claimed_addresses, describe_host};
@@ -56,7 +57,7 @@ impl Model {
             target: Some(target),
             docker: None,
         };
-        self.publications.insert(index, publication.clone());
+        self.publications.insert(index, publication.clone().into());
         Ok(publication)
     }
 
@@ -90,7 +91,7 @@ impl Model {
             ));
         }
         if let Some(publication) = exact.and_then(|index| self.publications.remove(&index)) {
-            return Ok(publication);
+            return Ok(Arc::unwrap_or_clone(publication));
         }
         let what = format!("port {} is not published", describe_host(spec.host_ip, spec.host, spec.protocol));
         let near = self.publications.values().find(|p| p.host.meets(spec.host) && p.protocol == spec.protocol);
@@ -122,6 +123,7 @@ impl Model {
         for (index, target) in targets {
             let Some(publication) = self.publications.get_mut(&index) else { continue };
             if publication.target != target {
+                let publication = Arc::make_mut(publication);
                 publication.generation = self.counters.next_generation()?;
                 publication.target = target;
             }
@@ -183,7 +185,7 @@ impl Model {
         host: PortRange,
         protocol: Protocol,
     ) -> Option<&Publication> {
-        self.publications.values().find(|other| {
+        self.publications.values().map(AsRef::as_ref).find(|other| {
             other.protocol == protocol
                 && !other.target.as_ref().is_some_and(|target| target.routed)
                 && other.host.meets(host)
@@ -219,7 +221,7 @@ impl Model {
             let there = other.target.as_ref().is_some_and(|other| other.generation == target.generation);
             there && other.protocol == spec.protocol && other.container.meets(spec.container)
         };
-        match self.publications.values().find(same).filter(|_| target.routed) {
+        match self.publications.values().map(AsRef::as_ref).find(same).filter(|_| target.routed) {
             Some(other) => Err(Refusal::conflict(
                 format!(
                     "container port {}/{} of {} is published already",

@@ -1,5 +1,8 @@
 //! The rules of the model, by example.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::*;
 
 fn host() -> Host {
@@ -250,10 +253,14 @@ fn state_survives_being_written() {
     let mut model = with_network(&["10.1.0.0/24", "fd00:1::/64"]);
     attach(&mut model, "web", "app", 1);
     model.publish(&"[::1]:8000-8010:80-90/udp".parse().expect("a form"), "web", None, &[]).expect("published");
-    let text = serde_json::to_string(&model.networks["app"]).expect("JSON");
-    assert_eq!(serde_json::from_str::<Network>(&text).expect("a network"), model.networks["app"]);
-    let text = serde_json::to_string(&model).expect("JSON");
-    assert_eq!(serde_json::from_str::<Model>(&text).expect("a model"), model);
+    fn survives<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+        let text = serde_json::to_string(value).expect("JSON");
+        assert_eq!(&serde_json::from_str::<T>(&text).expect("the same"), value);
+    }
+    survives(&model.networks["app"]);
+    survives(model.endpoints[&1].as_ref());
+    survives(model.publications[&1].as_ref());
+    survives(&model.counters);
 }
 
 #[test]

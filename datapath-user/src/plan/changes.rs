@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datapath_common::abi::{Address, Endpoint, Guard, Network, Publication, PublishedKey};
+use datapath_common::abi::{Address, Endpoint, Guard, Network, Publication};
 use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 
-use super::Contents;
+use super::{Contents, Keys};
 
 /// One change of the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,11 @@ pub enum Change {
     /// Zero a publication.
     ClearPublication(u32),
     /// Keys lead to a publication.
-    Publish(u32, Vec<PublishedKey>),
+    Publish(u32, Keys),
     /// Keys that led to a publication lead nowhere.
-    Unpublish(u32, Vec<PublishedKey>),
+    Unpublish(u32, Keys),
+    /// Keys that lead to a publication are about to be overwritten.
+    HandOver(u32, Keys),
     /// Deny prefixes.
     Deny(Vec<IpNet>),
     /// Deny prefixes no more.
@@ -135,19 +137,23 @@ fn add_members(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
 }
 
 fn remove_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
-    let mut still_wanted: Option<FxHashSet<PublishedKey>> = None;
+    let mut still_wanted: Option<Keys> = None;
     for (index, published) in &actual.publications {
-        let kept = desired.publications.get(index).map_or(&[][..], |kept| &kept.keys);
-        if kept == published.keys {
-            continue;
-        }
+        let lost = match desired.publications.get(index) {
+            Some(kept) if kept.keys == published.keys => continue,
+            Some(kept) => published.keys.without(&kept.keys),
+            None => published.keys.clone(),
+        };
         // A key that goes on to another publication is overwritten, not deleted.
-        let wanted = still_wanted.get_or_insert_with(|| {
-            desired.publications.values().flat_map(|published| published.keys.iter().copied()).collect()
-        });
-        let leaving: Vec<_> = published.keys.iter().filter(|key| !wanted.contains(key)).copied().collect();
+        let wanted = still_wanted
+            .get_or_insert_with(|| Keys::union(desired.publications.values().map(|published| &published.keys)));
+        let leaving = lost.without(wanted);
+        let moving = lost.without(&leaving);
         if !leaving.is_empty() {
             plan.push(Change::Unpublish(*index, leaving));
+        }
+        if !moving.is_empty() {
+            plan.push(Change::HandOver(*index, moving));
         }
     }
     let gone = |map: &BTreeMap<u32, u32>, kept: &BTreeMap<u32, u32>| -> Vec<u32> {
@@ -222,13 +228,13 @@ fn write_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
         }
     }
     for (index, published) in &desired.publications {
-        let present = actual.publications.get(index).map_or(&[][..], |present| &present.keys);
-        if present != published.keys {
-            let there: FxHashSet<_> = present.iter().collect();
-            let coming: Vec<_> = published.keys.iter().filter(|key| !there.contains(key)).copied().collect();
-            if !coming.is_empty() {
-                plan.push(Change::Publish(*index, coming));
-            }
+        let coming = match actual.publications.get(index) {
+            Some(present) if present.keys == published.keys => continue,
+            Some(present) => published.keys.without(&present.keys),
+            None => published.keys.clone(),
+        };
+        if !coming.is_empty() {
+            plan.push(Change::Publish(*index, coming));
         }
     }
 }
@@ -271,22 +277,15 @@ impl Contents {
                 self.denied.prefixes_mut().retain(|prefix| !leaving.contains(prefix));
             }
             Change::SetGuard(guard) => self.guard = *guard,
-            Change::Publish(index, keys) => self.note_published(*index, keys),
-            Change::Unpublish(index, keys) => {
-                let leaving: FxHashSet<_> = keys.iter().collect();
+            Change::Publish(index, keys) => {
+                let published = self.publications.entry(*index).or_default();
+                published.keys = Keys::union([&published.keys, keys]);
+            }
+            Change::Unpublish(index, keys) | Change::HandOver(index, keys) => {
                 if let Some(published) = self.publications.get_mut(index) {
-                    published.keys.retain(|key| !leaving.contains(key));
+                    published.keys = published.keys.without(keys);
                 }
             }
         }
-    }
-
-    /// A key leads to one publication: those that had it before lose it.
-    fn note_published(&mut self, index: u32, keys: &[PublishedKey]) {
-        let coming: FxHashSet<_> = keys.iter().collect();
-        for (_, other) in self.publications.iter_mut().filter(|(other, _)| **other != index) {
-            other.keys.retain(|key| !coming.contains(key));
-        }
-        self.publications.entry(index).or_default().keys.extend_from_slice(keys);
     }
 }

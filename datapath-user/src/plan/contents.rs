@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use datapath_common::abi::{Address, Endpoint, Guard, HOST, Network, Publication, PublishedKey, network_flags};
+use datapath_common::abi::{Address, Endpoint, Guard, HOST, Network, Publication, network_flags};
 use ipnet::IpNet;
 
-use super::Devices;
+use super::{Devices, Keys};
 use crate::model::{self, Denied, GatewayMode, Model};
 
 /// The content of every map that the model decides. What follows the host (its addresses and uplinks) is not here.
@@ -42,7 +42,7 @@ pub struct Published {
     /// The value.
     pub value: Publication,
     /// The keys that lead to it.
-    pub keys: Vec<PublishedKey>,
+    pub keys: Keys,
 }
 
 /// What the maps shall hold for `model` on these devices. `actual` gives the members' present positions, which are
@@ -144,15 +144,11 @@ impl Contents {
             count: publication.host.count(),
             protocol: publication.protocol.number().into(),
         };
-        let protocol = publication.protocol.number();
-        let keys_at = |address: IpAddr| {
-            publication
-                .answered_ports()
-                .ports()
-                .map(move |port| PublishedKey::new(address.into(), port.to_be(), protocol))
-        };
+        let (protocol, ports) = (publication.protocol.number(), publication.answered_ports());
         let answered = if target.is_some() { publication.answered() } else { Vec::new() };
-        let keys = answered.into_iter().flat_map(keys_at).collect();
+        let keys: Vec<_> =
+            answered.iter().map(|ip| Keys::of((*ip).into(), protocol, ports.first, ports.last)).collect();
+        let keys = Keys::union(&keys);
         self.publications.insert(publication.index, Published { value, keys });
     }
 

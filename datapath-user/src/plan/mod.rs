@@ -3,6 +3,7 @@
 
 mod changes;
 mod contents;
+mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 
 pub use changes::{Change, changes};
 pub use contents::{Contents, Published, desired};
+pub use keys::Keys;
+use rustc_hash::FxHashSet;
 
 use crate::model::{Endpoint, Model, Network};
 
@@ -56,11 +59,17 @@ pub struct DevicePlan {
 /// The devices that `model` needs, minus those there are.
 #[must_use]
 pub fn devices(model: &Model, actual: &Devices) -> DevicePlan {
-    let wanted_port = |generation: &u32| model.endpoints.values().any(|endpoint| endpoint.generation == *generation);
+    let wanted_ports: FxHashSet<u32> = model.endpoints.values().map(|endpoint| endpoint.generation).collect();
     DevicePlan {
         build_gateways: model.networks.values().filter(|n| !actual.gateways.contains_key(&n.id)).cloned().collect(),
-        build_ports: model.endpoints.values().filter(|e| !actual.ports.contains_key(&e.generation)).cloned().collect(),
-        remove_ports: actual.ports.keys().filter(|generation| !wanted_port(generation)).copied().collect(),
+        build_ports: model
+            .endpoints
+            .values()
+            .map(AsRef::as_ref)
+            .filter(|e: &&Endpoint| !actual.ports.contains_key(&e.generation))
+            .cloned()
+            .collect(),
+        remove_ports: actual.ports.keys().filter(|generation| !wanted_ports.contains(generation)).copied().collect(),
         remove_gateways: actual.gateways.keys().filter(|id| model.network_of_id(**id).is_none()).copied().collect(),
     }
 }

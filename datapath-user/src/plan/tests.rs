@@ -92,8 +92,8 @@ fn contents_of_a_network_and_its_endpoint() {
     assert_eq!(contents.by_address.values().filter(|index| **index == 1).count(), 3, "IPv4, IPv6 and link-local");
     assert_eq!(contents.by_address.keys().filter(|(network, _)| *network == 2).count(), 1, "IPv4 gateway only");
     let published = &contents.publications[&1];
-    assert_eq!((published.keys.len(), published.value.count), (6, 3));
-    assert_eq!(published.keys[0].port, 8_000u16.to_be());
+    assert_eq!((published.keys.count(), published.value.count), (6, 3));
+    assert!(published.keys.iter().any(|key| key.port == 8_000u16.to_be()));
 }
 
 #[test]
@@ -177,14 +177,7 @@ proptest! {
         let (from, to) = (build(&one, &ports[..ports_one.min(3)]), build(&two, &ports[3 - ports_two.min(3)..]));
         let from = contents_of(&from);
         let to = desired(&to, &devices_of(&to), &from);
-        let mut reached = carry_out(&changes(&to, &from), &from);
-        for published in reached.publications.values_mut() {
-            published.keys.sort_by_key(|key| (key.address, key.port));
-        }
-        let mut wanted = to;
-        for published in wanted.publications.values_mut() {
-            published.keys.sort_by_key(|key| (key.address, key.port));
-        }
+        let (wanted, reached) = (to.clone(), carry_out(&changes(&to, &from), &from));
         prop_assert_eq!(&reached, &wanted);
         prop_assert!(changes(&wanted, &reached).is_empty());
     }

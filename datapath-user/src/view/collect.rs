@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::Result;
 use datapath_common::abi::ABI_VERSION;
@@ -40,6 +41,7 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
 /// # Errors
 /// When the maps cannot be read.
 pub fn endpoint(snapshot: &Snapshot, tables: &Tables, endpoint: &model::Endpoint) -> Result<Endpoint> {
+    let publications = snapshot.model.publications.values().map(AsRef::as_ref);
     let leads_here = |publication: &&model::Publication| {
         publication.target.as_ref().is_some_and(|target| target.generation == endpoint.generation)
     };
@@ -57,7 +59,7 @@ pub fn endpoint(snapshot: &Snapshot, tables: &Tables, endpoint: &model::Endpoint
         index: endpoint.index,
         generation: endpoint.generation,
         aliases: endpoint.aliases.clone(),
-        ports: snapshot.model.publications.values().filter(leads_here).map(model::Publication::describe).collect(),
+        ports: publications.filter(leads_here).map(model::Publication::describe).collect(),
         flows: tables.usage(endpoint.index)?.flows,
         attached: endpoint.attached.clone(),
         container: endpoint.docker.as_ref().map(|docker| docker.container.clone()),
@@ -94,12 +96,14 @@ pub fn ports(snapshot: &Snapshot, tables: &Tables) -> Result<Vec<Port>> {
 }
 
 /// Every live flow, or those of one endpoint.
-#[must_use]
-pub fn flows(readers: &Readers, endpoint: Option<&str>) -> Vec<Flow> {
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn flows(readers: &Readers, endpoint: Option<&str>) -> Result<Vec<Flow>> {
     let snapshot = readers.snapshot();
     let names = Names(&snapshot);
-    let live = readers.kernel.datapath.flows().live().filter_map(|(_, flow)| Flow::of(&flow, &names));
-    live.filter(|flow| endpoint.is_none_or(|endpoint| flow.is_of(endpoint))).collect()
+    let wanted = |flow: &Flow| endpoint.is_none_or(|endpoint| flow.is_of(endpoint));
+    readers.kernel.datapath.flows().live(|_, flow| Flow::of(&flow, &names).filter(wanted))
 }
 
 /// The status.
@@ -129,7 +133,7 @@ pub fn status(readers: &Readers, started: &str) -> Result<Status> {
         networks: count(snapshot.model.networks.len()),
         endpoints: count(snapshot.model.endpoints.len()),
         ports: count(snapshot.model.publications.len()),
-        flows: Fill { used: datapath.flows().used().into(), capacity: datapath.flows().capacity().into() },
+        flows: Fill { used: datapath.flows().used()?.into(), capacity: datapath.flows().capacity().into() },
         tables: fills(&snapshot, datapath.tables()),
         drops: drops.into_iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
         metrics: metrics.into_iter().map(|(_, name, count)| (name.to_owned(), count)).collect(),
@@ -156,8 +160,9 @@ fn uplink(uplink: &crate::kernel::netlink::UplinkInterface) -> Uplink {
 fn fills(snapshot: &Snapshot, tables: &Tables) -> BTreeMap<String, Fill> {
     let capacity = tables.capacity();
     let model = &snapshot.model;
-    let keys =
-        |publication: &model::Publication| u64::from(publication.host.count()) * publication.answered().len() as u64;
+    let keys = |publication: &Arc<model::Publication>| {
+        u64::from(publication.host.count()) * publication.answered().len() as u64
+    };
     [
         ("networks", model.networks.len() as u64, capacity.networks.saturating_sub(1)),
         ("endpoints", model.endpoints.len() as u64, capacity.endpoints.saturating_sub(1)),

@@ -24,7 +24,7 @@ pub const ENDPOINTS: u8 = 3;
 /// A daemon, and what outlives it: the file of its state and the devices.
 pub struct Daemon {
     /// As it is on disk.
-    stored: Vec<u8>,
+    stored: Model,
     /// What a running daemon knows.
     running: Option<(Model, Contents)>,
     /// The devices there are.
@@ -37,7 +37,8 @@ impl Daemon {
     /// Starts with networks and all endpoints.
     pub fn new(tables: &mut NativeTables) -> Self {
         let running = Some((Model::default(), Contents::default()));
-        let mut daemon = Self { stored: Vec::new(), running, devices: Devices::default(), vanished: BTreeSet::new() };
+        let mut daemon =
+            Self { stored: Model::default(), running, devices: Devices::default(), vanished: BTreeSet::new() };
         for name in NETWORKS {
             let subnets = subnets_of(name).to_vec();
             let request = NetworkRequest { name: name.to_owned(), subnets, ..NetworkRequest::default() };
@@ -76,7 +77,7 @@ impl Daemon {
     }
 
     fn stored(&self) -> Model {
-        serde_json::from_slice(&self.stored).expect("it is read as it was written")
+        self.stored.clone()
     }
 
     /// Detaches an endpoint and attaches another of its name and address, whose index is the same; when the daemon is dead, the
@@ -125,7 +126,7 @@ impl Daemon {
     ) {
         let Some((model, _)) = &mut self.running else { return };
         change(model).expect("no request that would be refused");
-        self.stored = serde_json::to_vec(model).expect("plain data");
+        self.stored = model.clone();
         for endpoint in model.endpoints.values() {
             let port = Port { ifindex: 1_000 + endpoint.generation, bridged: false };
             self.devices.ports.entry(endpoint.generation).or_insert(port);
@@ -174,9 +175,10 @@ impl Daemon {
             let ended = self.vanished.iter().any(|number| name(*number) == endpoint.name);
             ended || port.is_none() || port != entry.map(|entry| entry.ifindex)
         };
-        let lost: Vec<u32> = model.endpoints.values().filter(lost).map(|endpoint| endpoint.index).collect();
+        let lost: Vec<u32> =
+            model.endpoints.values().map(AsRef::as_ref).filter(lost).map(|endpoint| endpoint.index).collect();
         model.forget(&lost).expect("generations are left");
-        self.stored = serde_json::to_vec(&model).expect("plain data");
+        self.stored = model.clone();
         self.remove_stale_devices();
         self.running = Some((model, actual));
         self.reach(tables, None);
@@ -267,8 +269,12 @@ fn make(tables: &mut NativeTables, change: &Change) {
         Change::RemoveSubnet(subnet) => state.subnets.retain(|(at, length, _)| (*at, *length) != prefix(*subnet)),
         Change::SetPublication(index, value) => drop(state.publications.insert(*index, *value)),
         Change::ClearPublication(index) => drop(state.publications.insert(*index, Publication::default())),
-        Change::Publish(index, keys) => state.published.extend(keys.iter().map(|key| (*key, *index))),
-        Change::Unpublish(_, keys) => state.published.retain(|key, _| !keys.contains(key)),
+        Change::Publish(index, keys) => state.published.extend(keys.iter().map(|key| (key, *index))),
+        Change::Unpublish(_, keys) => {
+            let gone: Vec<_> = keys.iter().collect();
+            state.published.retain(|key, _| !gone.contains(key));
+        }
+        Change::HandOver(..) => {}
         Change::SetGuard(guard) => state.guard = *guard,
         Change::Deny(_) | Change::Undeny(_) => unreachable!("nobody is denied here"),
     }
@@ -277,11 +283,10 @@ fn make(tables: &mut NativeTables, change: &Change) {
 /// What the maps hold.
 fn contents(state: &State) -> Contents {
     let there = state.publications.iter().filter(|(_, value)| value.generation != 0);
-    let mut publications: BTreeMap<u32, Published> =
-        there.map(|(index, value)| (*index, Published { value: *value, keys: Vec::new() })).collect();
-    for (key, index) in &state.published {
-        publications.entry(*index).or_default().keys.push(*key);
-    }
+    let keys_of =
+        |of: u32| state.published.iter().filter(move |(_, index)| **index == of).map(|(key, _)| *key).collect();
+    let publications: BTreeMap<u32, Published> =
+        there.map(|(index, value)| (*index, Published { value: *value, keys: keys_of(*index) })).collect();
     let subnets = NETWORKS.iter().flat_map(|name| subnets_of(name)).filter_map(|subnet| {
         let (address, length) = prefix(subnet);
         let found = state.subnets.iter().find(|(at, long, _)| (*at, *long) == (address, length));

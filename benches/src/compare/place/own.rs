@@ -33,7 +33,7 @@ const TCP_PORTS: u32 = 4_000;
 pub struct Own {
     client: Container,
     server: Container,
-    _others: Vec<Container>,
+    others: Vec<Container>,
     world: World,
     published: u16,
 }
@@ -50,7 +50,7 @@ impl Own {
     pub fn crowded(daemon: &FilePath, endpoints: u32) -> Result<Self> {
         let mut own = Self::start(daemon, 1)?;
         for number in 2..endpoints {
-            own._others.push(own.world.host.container(&format!("other{number}"), "app", &[])?);
+            own.others.push(own.world.host.container(&format!("other{number}"), "app", &[])?);
         }
         Ok(own)
     }
@@ -72,7 +72,7 @@ impl Own {
             FIRST_PUBLISHED + u16::try_from(ports.min(ROOM) - 1).context("one address has no more ports")?;
         // The server's own connections (out) would take it now and then, and keep it in TIME_WAIT.
         server.namespace.sysctl("ipv4/ip_local_reserved_ports", &(published - LOWER).to_string())?;
-        Ok(Self { client, server, _others: Vec::new(), world, published })
+        Ok(Self { client, server, others: Vec::new(), world, published })
     }
 
     /// The measured port is the last; it is on the first addresses, so those come last.
@@ -101,6 +101,11 @@ impl Own {
             }
         }
         Ok(())
+    }
+
+    /// Endpoints that neither serve nor ask.
+    pub fn others(&self) -> &[Container] {
+        &self.others
     }
 
     /// The host.

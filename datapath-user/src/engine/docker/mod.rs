@@ -191,8 +191,9 @@ impl Engine {
         let known = |model: &Model, endpoint: &Endpoint| {
             model.endpoints.get(&endpoint.index).is_some_and(|other| other.generation == endpoint.generation)
         };
-        let gone: Vec<_> = model.endpoints.values().filter(|e| !known(&next, e)).cloned().collect();
-        let come: Vec<_> = next.endpoints.values().filter(|e| !known(model, e)).cloned().collect();
+        let cloned = |endpoint: &Arc<Endpoint>| Endpoint::clone(endpoint);
+        let gone: Vec<_> = model.endpoints.values().filter(|e| !known(&next, e)).map(cloned).collect();
+        let come: Vec<_> = next.endpoints.values().filter(|e| !known(model, e)).map(cloned).collect();
         self.change(next, &Namespaces::default()).await?;
         self.announce(&come);
         self.purge_flows(gone.clone()).await;

@@ -59,8 +59,7 @@ impl LocalAddress {
 impl Netlink {
     /// Every address of every device.
     pub async fn addresses(&self) -> Result<Vec<LocalAddress>> {
-        let messages = collect("addresses", self.handle.address().get().execute()).await?;
-        Ok(messages.iter().filter_map(LocalAddress::read).collect())
+        collect("addresses", self.handle.address().get().execute(), |message| LocalAddress::read(&message)).await
     }
 
     /// Adds an address, usable at once: nobody else can have it, so no duplicate detection. It may be there already.

@@ -59,13 +59,12 @@ impl Netlink {
             Direction::Ingress => filters.get().ingress(),
             Direction::Egress => filters.get().egress(),
         };
-        let messages = collect("filters", request.execute()).await;
-        match messages {
+        match collect("filters", request.execute(), Filter::read).await {
             Err(error) => match error.downcast_ref::<rtnetlink::Error>().and_then(error_number) {
                 Some(libc::EINVAL | libc::ENOENT | libc::ENODEV) => Ok(Vec::new()),
                 _ => Err(error),
             },
-            Ok(messages) => Ok(messages.into_iter().filter_map(Filter::read).collect()),
+            found => found,
         }
     }
 

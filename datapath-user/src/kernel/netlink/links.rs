@@ -4,13 +4,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{Netlink, collect, error_number, unless_missing};
+use super::{Netlink, error_number, unless_missing};
 
 /// A device.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -131,9 +131,13 @@ pub struct FarEnd {
 impl Netlink {
     /// Every device, without what IPv6 has counted on each, which is most of the answer.
     pub async fn links(&self) -> Result<Vec<Link>> {
-        let all = self.handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
-        let messages = collect("devices", all.execute()).await?;
-        Ok(messages.into_iter().map(Link::from).collect())
+        let mut all = LinkMessage::default();
+        all.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let read = |message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(Link::from(link)),
+            _ => None,
+        };
+        self.dumps.collect(RouteNetlinkMessage::GetLink(all), read).context("the devices cannot be listed")
     }
 
     /// The device with this index.

@@ -1,6 +1,7 @@
 //! Links, addresses and routes of a network namespace, by netlink.
 
 mod addresses;
+mod dump;
 mod filters;
 mod links;
 mod routes;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use rtnetlink::Handle;
 
 pub use addresses::LocalAddress;
+use dump::Dumps;
 pub use filters::{Direction, Filter};
 pub use links::{EndpointPair, FarEnd, GatewayPair, Link};
 pub use routes::{MAIN_TABLE, Route};
@@ -21,18 +23,20 @@ pub use rules::Rule;
 pub use uplinks::{UplinkInterface, UplinkRule, uplinks};
 pub use watch::Watch;
 
-/// A netlink socket of the namespace it was opened in. Clones share the socket.
+/// Netlink sockets of the namespace they were opened in. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: Handle,
+    dumps: Dumps,
 }
 
 impl Netlink {
-    /// Opens a socket in the namespace of the calling thread. Needs a tokio runtime, which drives it.
+    /// Opens sockets in the namespace of the calling thread. Needs a tokio runtime, which drives one of them.
     pub fn open() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().context("no netlink socket can be opened")?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        let dumps = Dumps::open().context("no netlink socket can be opened")?;
+        Ok(Self { handle, dumps })
     }
 }
 
@@ -55,8 +59,14 @@ fn unless_missing(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink:
     }
 }
 
-/// A list from a dump; a missing namespace entry ends it like any other error.
-async fn collect<T>(what: &str, dump: impl futures::Stream<Item = Result<T, rtnetlink::Error>>) -> Result<Vec<T>> {
+/// A list from a dump, each message read as it comes: whole, they take a hundred times as much memory as what is wanted of them. A
+/// missing namespace entry ends it like any other error.
+async fn collect<M, T>(
+    what: &str,
+    dump: impl futures::Stream<Item = Result<M, rtnetlink::Error>>,
+    read: impl Fn(M) -> Option<T>,
+) -> Result<Vec<T>> {
     use futures::TryStreamExt;
-    dump.try_collect().await.with_context(|| format!("the {what} cannot be listed"))
+    let read = dump.try_filter_map(|message| std::future::ready(Ok(read(message))));
+    read.try_collect().await.with_context(|| format!("the {what} cannot be listed"))
 }

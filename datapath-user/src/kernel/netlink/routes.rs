@@ -113,8 +113,8 @@ impl Netlink {
                 IpVersion::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
                 IpVersion::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
             };
-            let messages = collect("routes", self.handle.route().get(any).execute()).await?;
-            routes.extend(messages.iter().filter_map(Route::read));
+            let dump = self.handle.route().get(any).execute();
+            routes.extend(collect("routes", dump, |message| Route::read(&message)).await?);
         }
         Ok(routes)
     }

@@ -45,8 +45,8 @@ impl Netlink {
     pub async fn rules(&self) -> Result<Vec<Rule>> {
         let mut rules = Vec::new();
         for version in [IpVersion::V4, IpVersion::V6] {
-            let messages = collect("routing rules", self.handle.rule().get(version).execute()).await?;
-            rules.extend(messages.iter().filter_map(Rule::read));
+            let dump = self.handle.rule().get(version).execute();
+            rules.extend(collect("routing rules", dump, |message| Rule::read(&message)).await?);
         }
         Ok(rules)
     }
