@@ -5,7 +5,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lab::{Capture, Host, PATIENCE};
+use lab::{Capture, DaemonOptions, Host, PATIENCE};
 use support::Scene;
 use support::guarded::{Guarded, NATIVE, native, options};
 
@@ -41,19 +41,18 @@ fn rules_and_the_program_stay_over_a_restart() {
                 }
                 gaps
             });
-            for _ in 0..2 {
+            let restart = |options| {
                 scene.kill_daemon().expect("kills");
                 std::thread::sleep(Duration::from_millis(100));
-                scene.start_daemon().expect("starts again");
-            }
+                scene.start_daemon_with(options).expect("starts again");
+                native(scene, Host::UPLINK).expect("it is native")
+            };
+            assert_eq!(restart(options(arguments)), program, "it would load the very same");
+            let others = DaemonOptions { config: "flood_rate = 77\n".to_owned(), ..options(arguments) };
+            assert_ne!(restart(others), program, "the new daemon's program is in the link");
             stop.store(true, Ordering::Relaxed);
             assert_eq!(gaps.join().expect("no panic"), 0, "the device was without a program");
         });
-        assert_ne!(
-            native(scene, Host::UPLINK).expect("it is native"),
-            program,
-            "the new daemon's program is in the link"
-        );
         assert_eq!(rules(scene), before);
         // A socket of the host would see what passes the program.
         let seen = on_host.stop();
