@@ -89,7 +89,8 @@ fn fuzz(target: &str, binary: &Path, seconds: u64) -> Result<()> {
         shell::command(binary)
             .arg(&corpus)
             .args([format!("-max_total_time={seconds}"), format!("-artifact_prefix={}/{target}-", crashes.display())])
-            .args(["-print_final_stats=1", "-max_len=2048", "-timeout=10"])
+            // An input's time is by the wall clock, and on a busy machine it may wait for a core.
+            .args(["-print_final_stats=1", "-max_len=2048", "-timeout=50"])
             .stderr(fs::File::create(&log)?),
         Duration::from_secs(seconds + 60),
     )?;
