@@ -68,7 +68,8 @@ impl Cut {
 
 fn tables() -> NativeTables {
     let mut state = State { settings: Settings { flow_quota: 8, ..Settings::DEFAULT }, ..State::default() };
-    let uplink = Uplink { link_header: 14, mtu: 1_500, ipv4: Address::v4(HOST), ipv6: Address::NONE, ..Uplink::default() };
+    let uplink =
+        Uplink { link_header: 14, mtu: 1_500, ipv4: Address::v4(HOST), ipv6: Address::NONE, ..Uplink::default() };
     state.uplinks.insert(UPLINK, uplink);
     state.host_addresses.insert(Address::v4(HOST), UPLINK);
     let network = Network {
