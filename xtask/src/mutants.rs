@@ -46,7 +46,8 @@ pub fn run(filters: &[String], first: bool) -> Result<()> {
     workers.install(|| {
         let tests: BTreeSet<&String> = pairs.iter().map(|(_, test)| *test).collect();
         tests.into_par_iter().try_for_each(|test| {
-            ensure!(passes(test, None)?, "{test} fails without a fault");
+            // Each has passed by itself; beside others one may once want for time.
+            ensure!(passes(test, None)? || passes(test, None)?, "{test} fails without a fault");
             Ok(())
         })
     })?;
