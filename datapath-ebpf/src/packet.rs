@@ -1,9 +1,10 @@
 //! The door to packet memory: [`Packet`] for a socket buffer; [`xdp`] has the frame before there is one.
 //!
-//! Everything goes through helpers that take offsets, so no pointer into a packet exists and none can be stale.
+//! [`headers`] copies the first bytes where they lie. All else goes through helpers that take offsets, so that no pointer into a
+//! packet is kept, and none can be stale.
 
+mod checksum;
 mod clamped;
-#[cfg(target_arch = "bpf")]
 mod headers;
 mod look_up;
 pub mod xdp;
@@ -11,10 +12,7 @@ pub mod xdp;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    bindings::{
-        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
-    },
+    bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
     helpers,
 };
 use clamped::clamped;
@@ -30,12 +28,8 @@ use datapath_common::{
 
 use crate::{maps::Maps, stages};
 
-/// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leave `skb->csum` alone, as the change of an IPv6 address and that of the
-/// checksum that covers it cancel out (Linux 6.16, commit ead7f9b8de65).
-const BPF_F_IPV6: u64 = 1 << 7;
 /// What a network card has summed of the packet is kept right (CHECKSUM_COMPLETE).
 const RECOMPUTE: u64 = BPF_F_RECOMPUTE_CSUM as u64;
-const EINVAL: i64 = -22;
 /// Packet type of what is for this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
 /// Packet type of what is for another machine.
@@ -88,12 +82,6 @@ impl Skb {
     }
 
     #[inline(always)]
-    fn mend(&self, offset: u32, difference: u32, flags: u64) -> i64 {
-        // SAFETY: the helper checks its arguments.
-        unsafe { helpers::bpf_l4_csum_replace(self.skb, offset, 0, difference as u64, flags) }
-    }
-
-    #[inline(always)]
     fn write_headers(&mut self, headers: &Headers, length: u32, flags: u64) -> Result<(), DropReason> {
         // SAFETY: the callers' constant lengths are within the room; what belongs behind a missing header is as long
         // as that is shorter.
@@ -140,12 +128,10 @@ impl Readable for Skb {
             return failed == 0;
         }
         headers.packet_length = length;
-        #[cfg(target_arch = "bpf")]
-        {
-            headers.length = headers::copy(self.skb, headers);
-            if headers.length != 0 {
-                return true;
-            }
+        // SAFETY: as in `length`.
+        let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        if headers::copy(start, end, headers) {
+            return true;
         }
         let available = clamped::<ETHERNET, { ROOM as u32 }>(length);
         // SAFETY: `available` bytes fit.
@@ -208,26 +194,7 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn mend_checksum(&mut self, checksum: &Checksum) -> Result<(), DropReason> {
-        if Maps.mutant(Mutant::ChecksumSkipped) {
-            return Ok(());
-        }
-        let offset = checksum.offset.wrapping_sub(self.missing);
-        let difference = checksum.difference.folded32();
-        let mut flags = if checksum.zero_is_none { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
-        if checksum.pseudo {
-            flags |= BPF_F_PSEUDO_HDR as u64;
-        }
-        if checksum.pseudo && checksum.ipv6 {
-            let mut failed = self.mend(offset, difference, flags | BPF_F_IPV6);
-            if failed == EINVAL {
-                // Before 6.16 the helper also takes the difference from skb->csum; give it back.
-                failed = self.mend(offset, difference, flags);
-                // SAFETY: the helper checks its arguments, and does nothing where skb->csum is not in use.
-                unsafe { helpers::bpf_csum_update(self.skb, difference) };
-            }
-            return if failed == 0 { Ok(()) } else { Err(DropReason::WriteFailed) };
-        }
-        if self.mend(offset, difference, flags) == 0 { Ok(()) } else { Err(DropReason::WriteFailed) }
+        if Maps.mutant(Mutant::ChecksumSkipped) { Ok(()) } else { checksum::mend(self, checksum) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The door to packet memory at an XDP hook: what can be read of a frame before there is a socket buffer.
 
-use core::{mem::MaybeUninit, ptr};
+use core::mem::MaybeUninit;
 
 use aya_ebpf::{bindings::xdp_md, helpers};
 use datapath_common::{
@@ -9,7 +9,10 @@ use datapath_common::{
     path::{Bare, Readable},
 };
 
-use super::clamped;
+use super::{
+    clamped,
+    headers::{self, load16, load32, load64},
+};
 
 /// A frame at an XDP hook, perhaps in several pieces (`xdp.frags`).
 pub struct Xdp {
@@ -29,16 +32,6 @@ impl Xdp {
         unsafe { ((*self.context).data as usize, (*self.context).data_end as usize) }
     }
 
-    /// A word of the first piece, which must be known to be that long: the verifier refuses a program that has not looked.
-    ///
-    /// # Safety
-    /// The word is inside. It need not be aligned: this machine loads words from anywhere.
-    #[inline(always)]
-    unsafe fn word<T: Copy>(&self, offset: usize) -> T {
-        // SAFETY: the caller's.
-        unsafe { ptr::read((self.bounds().0 + offset) as *const T) }
-    }
-
     /// Reads `length` bytes from `offset` on; false when there are not so many.
     ///
     /// # Safety
@@ -55,18 +48,13 @@ impl Readable for Xdp {
     fn read_headers(&mut self, _: u32, headers: &mut Headers) -> bool {
         let (start, end) = self.bounds();
         headers.packet_length = (end - start) as u32;
-        let to = headers.bytes.as_mut_ptr();
-        if start + ROOM <= end {
-            headers.length = ROOM as u32;
-            // SAFETY: so many bytes are there, as the verifier has seen, and so many fit. The room begins two bytes before a
-            // multiple of 8, and this machine loads words from anywhere.
-            unsafe { copy_headers(start as *const u8, to) };
+        if headers::copy(start, end, headers) {
             return true;
         }
         let available = clamped::<ETHERNET, { ROOM as u32 }>(headers.packet_length);
         headers.length = available;
         // SAFETY: `available` bytes fit.
-        unsafe { self.load_bytes(0, to, available) }
+        unsafe { self.load_bytes(0, headers.bytes.as_mut_ptr(), available) }
     }
 
     #[inline(always)]
@@ -100,7 +88,7 @@ impl Bare for Xdp {
             return 0;
         }
         // SAFETY: inside the header, of which all is there.
-        let (first, last) = unsafe { (self.word::<u32>(0), self.word::<u16>(4)) };
+        let (first, last) = unsafe { (load32::<0>(start), load16::<4>(start)) };
         if cfg!(target_endian = "little") {
             first as u64 | (last as u64) << 32
         } else {
@@ -116,10 +104,10 @@ impl Bare for Xdp {
         }
         // SAFETY: what is read of each header is there.
         unsafe {
-            match u16::from_be(self.word(12)) {
-                ethertype::IPV4 => Lead::V4(self.word(26)),
+            match u16::from_be(load16::<12>(start)) {
+                ethertype::IPV4 => Lead::V4(load32::<26>(start)),
                 ethertype::IPV6 if start + ETHERNET as usize + 40 <= end => {
-                    Lead::V6(Address { words: [self.word(22), self.word(30)] })
+                    Lead::V6(Address { words: [load64::<22>(start), load64::<30>(start)] })
                 }
                 _ => Lead::Other,
             }
@@ -130,25 +118,5 @@ impl Bare for Xdp {
     fn whole_length(&self) -> u32 {
         // SAFETY: the helper takes the context.
         unsafe { helpers::bpf_xdp_get_buff_len(self.context) as u32 }
-    }
-}
-
-/// Copies [`ROOM`] bytes, in words that are aligned where they go to.
-///
-/// # Safety
-/// So many bytes can be read and written there.
-#[inline(always)]
-unsafe fn copy_headers(from: *const u8, to: *mut u8) {
-    const { assert!(ROOM == 80) };
-    // SAFETY: the caller's. 2 + 4 + 9 times 8 + 2 bytes.
-    unsafe {
-        ptr::write(to.cast::<u16>(), ptr::read(from.cast::<u16>()));
-        ptr::write(to.add(2).cast::<u32>(), ptr::read(from.add(2).cast::<u32>()));
-        let mut at = 6;
-        while at < ROOM - 2 {
-            ptr::write(to.add(at).cast::<u64>(), ptr::read(from.add(at).cast::<u64>()));
-            at += 8;
-        }
-        ptr::write(to.add(at).cast::<u16>(), ptr::read(from.add(at).cast::<u16>()));
     }
 }
