@@ -31,7 +31,7 @@ pub struct Headers {
     pub lead: [u8; 2],
     /// The bytes; beyond [`Self::length`] they mean nothing.
     pub bytes: [u8; ROOM],
-    /// How many bytes are the packet's.
+    /// How many bytes were read of the packet: all that there is room for, or that it has, or that is looked at of its kind.
     pub length: u32,
     /// Bytes of the whole packet, laid out the same way.
     pub packet_length: u32,

@@ -1,6 +1,6 @@
 //! The state of TCP connections, moved on by their segments.
 
-use super::{Packed, Packet, Tables, flow_slots::uncharge, flow_table::Step, slot::FlowSlot};
+use super::{Packet, Tables, flow_slots::uncharge, flow_table::Step, slot::FlowSlot};
 use crate::{
     abi::{DropReason, Mutant, flow_flags, tcp},
     logic::{
@@ -11,23 +11,12 @@ use crate::{
     },
 };
 
-/// Lets a segment change its connection, if it is a part of it; nothing, or why it is dropped.
+/// Lets a segment change its connection, if it is a part of it.
+///
+/// # Errors
+/// Why it is dropped.
 #[inline(always)]
 pub(super) fn advance<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    headers: &Headers,
-    parsed: &Parsed,
-    step: &Step,
-) -> Packed {
-    match advance_inline(packet, tables, headers, parsed, step) {
-        Ok(()) => Packed::NONE,
-        Err(reason) => Packed::new(Err(reason)),
-    }
-}
-
-#[inline(always)]
-fn advance_inline<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     headers: &Headers,

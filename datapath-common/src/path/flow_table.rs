@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Route, Tables, Verdict, connection, flow_slots::end, forward, hairpin, mss_clamp,
+    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, hairpin, mss_clamp,
     slot::FlowSlot,
 };
 use crate::{
@@ -21,13 +21,8 @@ const DEADLINE_SLACK: u64 = 1 << 30;
 
 /// Sends a packet of an existing flow on its way; [`Packed::NONE`] when it belongs to none.
 #[inline(always)]
-pub(super) fn follow<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &mut Headers,
-    parsed: &Parsed,
-    sender: FlowEnd,
-) -> Packed {
+pub fn follow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed {
+    let Scratch { headers, parsed, .. } = scratch;
     find_and_send(packet, tables, headers, parsed, sender).map_or(Packed::NONE, Packed::new)
 }
 
@@ -53,7 +48,7 @@ fn find_and_send<P: Packet, T: Tables>(
     if let Err(reason) = forward::check_hops(parsed, other_side(flow, direction).0.scope) {
         return Some(Err(reason));
     }
-    Some(send(packet, tables, headers, parsed, &Step { slot, direction, now }).unwrap())
+    Some(send(packet, tables, headers, parsed, &Step { slot, direction, now }))
 }
 
 /// A flow, and the direction whose packets arrive with the key it was found by.
@@ -146,24 +141,11 @@ fn send<P: Packet, T: Tables>(
     headers: &mut Headers,
     parsed: &Parsed,
     step: &Step,
-) -> Packed {
-    Packed::new(advance_and_send(packet, tables, headers, parsed, step))
-}
-
-#[inline(always)]
-fn advance_and_send<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    headers: &mut Headers,
-    parsed: &Parsed,
-    step: &Step,
 ) -> Outcome {
     let Step { slot, direction, .. } = *step;
     let flow = slot.get();
-    if parsed.transport == Transport::Tcp
-        && let Some(refused) = connection::advance(packet, tables, headers, parsed, step).outcome()
-    {
-        return refused;
+    if parsed.transport == Transport::Tcp {
+        connection::advance(packet, tables, headers, parsed, step)?;
     }
     let onward;
     let (answers, to) = if flow.flags & flow_flags::HAIRPIN != 0 {

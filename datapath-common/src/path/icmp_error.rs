@@ -17,12 +17,7 @@ use crate::{
 
 /// Sends an error to the end of the flow that sent the packet quoted; [`Packed::NONE`] when it is about no flow.
 #[inline(always)]
-pub(super) fn follow<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    sender: FlowEnd,
-) -> Packed {
+pub fn follow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, sender: FlowEnd) -> Packed {
     find_and_send(packet, tables, scratch, sender).map_or(Packed::NONE, Packed::new)
 }
 
