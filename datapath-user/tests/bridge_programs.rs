@@ -153,17 +153,19 @@ impl Bridged {
     }
 }
 
-/// A container with its port in the bridge.
+/// A container with its port in the bridge. The port speaks no IPv6 of its own, or the host's kernel would report groups
+/// (RFC 3810, section 6) through it when it pleases, and nobody has judged those.
 fn plug(host: &Namespace, container: usize) -> Namespace {
     let inside = Namespace::new("plugged").expect("a namespace");
     let port = format!("port{container}");
     host.ip(&format!(
-        "link add {port} type veth peer name eth0 address {} netns {}\nlink set {port} master {BRIDGE}\n\
-         link set {port} up",
+        "link add {port} type veth peer name eth0 address {} netns {}\nlink set {port} master {BRIDGE}",
         text(mac(container)),
         inside.name()
     ))
     .expect("a port");
+    host.sysctl(&format!("ipv6/conf/{port}/disable_ipv6"), "1").expect("a sysctl");
+    host.ip(&format!("link set {port} up")).expect("up");
     let [ipv4, ipv6] = addresses(container);
     inside
         .ip(&format!(
@@ -179,7 +181,7 @@ fn plug(host: &Namespace, container: usize) -> Namespace {
 fn containers_and_the_host_reach_each_other() {
     let bridged = Bridged::new();
     let [one, two, _] = &bridged.containers;
-    // The third kernel, too, reports its groups (RFC 3810, section 6) when it pleases.
+    // The third container's kernel, too, reports its groups when it pleases.
     bridged.add_endpoint(2);
     let unjudged = bridged.dropped(DropReason::Unjudged);
     let _servers = [serve(two, "two", 80), serve(&bridged.host, "host", 80)];
@@ -237,6 +239,24 @@ fn a_port_without_a_program_is_closed() {
     late.ip("neigh flush all").expect("forgets");
     reach_all(late, GATEWAY.map(address), 80, "host", of(2));
     reach_all(late, of(0), 80, "one", of(2));
+}
+
+/// Although its endpoint is still there, which is how every detach begins.
+#[test]
+fn a_port_is_closed_and_an_address_gone_as_soon_as_the_tables_say() {
+    let bridged = Bridged::new();
+    bridged.add_endpoint(2);
+    let [one, two, late] = &bridged.containers;
+    let _servers = [serve(one, "one", 80), serve(late, "late", 80)];
+    reach_all(two, of(2), 80, "late", of(1));
+    let tables = bridged.datapath().tables();
+    for address in of(2) {
+        tables.remove_address(NETWORK, address.into()).expect("removed");
+    }
+    bridged.expect_drops(DropReason::UnknownDestination, || fail_all(two, of(2), 80));
+    tables.remove_endpoint_by_ifindex(bridged.host.ifindex("port2").expect("there")).expect("removed");
+    bridged.expect_drops(DropReason::UnknownPort, || fail_all(late, of(0), 80));
+    reach_all(two, of(0), 80, "one", of(1));
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod fence;
 pub mod flows;
 pub mod foreign;
 pub mod guard;
+mod hints;
 mod loaded;
 pub mod map;
 pub mod netlink;

@@ -10,12 +10,13 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use aya::Pod;
 use datapath_common::abi::{
-    Address, AddressKey, DropReason, Endpoint, EndpointUsage, HOST, MacKey, Metric, Network, PortStations, Publication,
-    PublishedKey, Uplink, hint, map,
+    Address, AddressKey, DropReason, Endpoint, EndpointUsage, MacKey, Metric, Network, PortStations, Publication,
+    PublishedKey, Uplink, map,
 };
 use ipnet::IpNet;
 
 use super::guard::GuardTables;
+use super::hints::Hints;
 use super::map::{Counters, Map};
 use super::subnets::Subnets;
 
@@ -26,8 +27,7 @@ pub struct Tables {
     endpoint_by_ifindex: Map<u32, u32>,
     endpoint_by_address: Map<AddressKey, u32>,
     endpoint_by_mac: Map<MacKey, u32>,
-    endpoint_hint_by_ifindex: Map<u32, u32>,
-    endpoint_hint_by_address: Map<u32, u32>,
+    hints: Hints,
     endpoint_usage: Map<u32, EndpointUsage>,
     networks: Map<u32, Network>,
     network_by_gateway: Map<u32, u32>,
@@ -78,8 +78,7 @@ impl Tables {
             endpoint_by_ifindex: Map::open(pin_dir, map::ENDPOINT_BY_IFINDEX)?,
             endpoint_by_address: Map::open(pin_dir, map::ENDPOINT_BY_ADDRESS)?,
             endpoint_by_mac: Map::open(pin_dir, map::ENDPOINT_BY_MAC)?,
-            endpoint_hint_by_ifindex: Map::open(pin_dir, map::ENDPOINT_HINT_BY_IFINDEX)?,
-            endpoint_hint_by_address: Map::open(pin_dir, map::ENDPOINT_HINT_BY_ADDRESS)?,
+            hints: Hints::open(pin_dir)?,
             endpoint_usage: Map::open(pin_dir, map::ENDPOINT_USAGE)?,
             networks: Map::open(pin_dir, map::NETWORKS)?,
             network_by_gateway: Map::open(pin_dir, map::NETWORK_BY_GATEWAY)?,
@@ -142,16 +141,12 @@ impl Tables {
     /// Makes a host-side veth the port of an endpoint.
     pub fn set_endpoint_by_ifindex(&self, ifindex: u32, index: u32) -> Result<()> {
         self.endpoint_by_ifindex.set(&ifindex, &index)?;
-        self.endpoint_hint_by_ifindex.set(&hint::of_ifindex(ifindex), &index)
+        self.hints.note_ifindex(ifindex, index)
     }
 
     /// Closes a port.
     pub fn remove_endpoint_by_ifindex(&self, ifindex: u32) -> Result<()> {
-        forget_hint(
-            &self.endpoint_hint_by_ifindex,
-            hint::of_ifindex(ifindex),
-            self.endpoint_by_ifindex.get(&ifindex)?,
-        )?;
+        self.hints.forget_ifindex(ifindex, self.endpoint_by_ifindex.get(&ifindex)?)?;
         self.endpoint_by_ifindex.remove(&ifindex).map(drop)
     }
 
@@ -164,13 +159,13 @@ impl Tables {
     pub fn set_address(&self, network: u32, address: Address, index: u32) -> Result<()> {
         let key = AddressKey::new(network, address);
         self.endpoint_by_address.set(&key, &index)?;
-        if index == HOST { Ok(()) } else { self.endpoint_hint_by_address.set(&hint::of_address(&key), &index) }
+        self.hints.note_address(&key, index)
     }
 
     /// Takes an address of a network back.
     pub fn remove_address(&self, network: u32, address: Address) -> Result<()> {
         let key = AddressKey::new(network, address);
-        forget_hint(&self.endpoint_hint_by_address, hint::of_address(&key), self.endpoint_by_address.get(&key)?)?;
+        self.hints.forget_address(&key, self.endpoint_by_address.get(&key)?)?;
         self.endpoint_by_address.remove(&key).map(drop)
     }
 
@@ -397,9 +392,4 @@ fn replace<K: Pod + Hash + Eq, V: Pod + PartialEq>(table: &Map<K, V>, wanted: &H
         changed = true;
     }
     Ok(changed)
-}
-
-/// Takes the hint at a place away, if it is that of this endpoint.
-fn forget_hint(hints: &Map<u32, u32>, place: u32, index: Option<u32>) -> Result<()> {
-    if index.is_some() && hints.get(&place)? == index { hints.set(&place, &0) } else { Ok(()) }
 }
