@@ -12,6 +12,11 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{Netlink, error_number, unless_missing};
 
+/// Bytes of the largest TCP packet that devices with BIG TCP take: more costs streams again (docs/performance.md).
+pub const BIG_TCP: u32 = 192 << 10;
+/// The same without BIG TCP (GSO_LEGACY_MAX_SIZE of the kernel).
+pub const LEGACY_TCP: u32 = 64 << 10;
+
 /// A device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
@@ -102,6 +107,8 @@ pub struct GatewayPair {
     pub far_mac: [u8; 6],
     /// Largest IP packet in bytes.
     pub mtu: u32,
+    /// Whether both ends take packets of [`BIG_TCP`] bytes.
+    pub big_tcp: bool,
 }
 
 /// The veth pair of an endpoint: one end in the host, one in the container's namespace.
@@ -115,6 +122,8 @@ pub struct EndpointPair {
     pub mac: [u8; 6],
     /// Largest IP packet in bytes.
     pub mtu: u32,
+    /// Whether both ends take packets of [`BIG_TCP`] bytes.
+    pub big_tcp: bool,
 }
 
 /// The other end of a pair.
@@ -175,8 +184,10 @@ impl Netlink {
 
     /// Creates a gateway pair, both ends down. Returns the indices of the gateway and of the far end.
     pub async fn create_gateway_pair(&self, pair: &GatewayPair) -> Result<(u32, u32)> {
-        let far = LinkUnspec::new_with_name(&pair.far_name).address(pair.far_mac.to_vec()).mtu(pair.mtu).build();
-        let message = veth(&pair.name, far).address(pair.mac.to_vec()).mtu(pair.mtu).build();
+        let far = LinkUnspec::new_with_name(&pair.far_name).address(pair.far_mac.to_vec());
+        let far = sized(far, pair.mtu, pair.big_tcp).build();
+        let near = veth(&pair.name, far).address(pair.mac.to_vec());
+        let message = sized(near, pair.mtu, pair.big_tcp).build();
         self.create(&pair.name, message).await?;
         let indices = async { Ok((self.index_of(&pair.name).await?, self.index_of(&pair.far_name).await?)) };
         self.or_delete(&pair.name, indices.await).await
@@ -187,10 +198,9 @@ impl Netlink {
     pub async fn create_endpoint_pair(&self, pair: &EndpointPair, netns: BorrowedFd<'_>) -> Result<u32> {
         let inside = LinkUnspec::new_with_name(&pair.container_name)
             .address(pair.mac.to_vec())
-            .mtu(pair.mtu)
-            .setns_by_fd(netns.as_raw_fd())
-            .build();
-        let message = veth(&pair.host_name, inside).mtu(pair.mtu).build();
+            .setns_by_fd(netns.as_raw_fd());
+        let inside = sized(inside, pair.mtu, pair.big_tcp).build();
+        let message = sized(veth(&pair.host_name, inside), pair.mtu, pair.big_tcp).build();
         match self.handle.link().add(message).execute().await {
             Ok(()) => {}
             // The kernel says the same for either end.
@@ -271,6 +281,20 @@ impl Netlink {
 
 fn veth(name: &str, peer: LinkMessage) -> LinkMessageBuilder<LinkVeth> {
     LinkVeth::new(name, "").set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+}
+
+/// A device that is to take packets of this size. One that takes larger ones of TCP too says so to its own stack, which makes them
+/// (gso), and to what puts received ones together (gro). A kernel without the attributes for IPv4 (before Linux 6.3) passes over them.
+fn sized<T>(device: LinkMessageBuilder<T>, mtu: u32, big_tcp: bool) -> LinkMessageBuilder<T> {
+    let device = device.mtu(mtu);
+    if !big_tcp {
+        return device;
+    }
+    device
+        .append_extra_attribute(LinkAttribute::GsoMaxSize(BIG_TCP))
+        .append_extra_attribute(LinkAttribute::GroMaxSize(BIG_TCP))
+        .append_extra_attribute(LinkAttribute::GsoIpv4MaxSize(BIG_TCP))
+        .append_extra_attribute(LinkAttribute::GroIpv4MaxSize(BIG_TCP))
 }
 
 fn absent(found: Result<Option<LinkMessage>, rtnetlink::Error>) -> Result<Option<Link>, rtnetlink::Error> {

@@ -17,6 +17,7 @@ fn pair() -> GatewayPair {
         mac: [2, 0, 0, 0, 0, 1],
         far_mac: [2, 0, 0, 0, 0, 2],
         mtu: 1_420,
+        big_tcp: false,
     }
 }
 
@@ -93,6 +94,7 @@ fn the_far_end_in_another_namespace_is_asked_for_by_its_id() {
             container_name: "eth7".to_owned(),
             mac: [2, 0, 0, 0, 0, 7],
             mtu: 1_500,
+            big_tcp: false,
         };
         let index = netlink.create_endpoint_pair(&pair, inside.as_fd()).await.expect("new");
         let link = netlink.link(index).await.expect("readable").expect("there");
