@@ -28,12 +28,12 @@ fn counter(namespace: &Namespace, interface: &str, name: &str) -> u64 {
     links[0]["stats64"][direction][what].as_u64().expect("a counter")
 }
 
-/// The limits of a device: largest packets of TCP by IPv4 and by IPv6, made and put together.
-fn limits(namespace: &Namespace, interface: &str) -> [u64; 4] {
+/// The limits of a device: largest packets of TCP by IPv6, made and put together. Those of IPv4, which Debian 12's `ip` does not show,
+/// are tested where they are set.
+fn limits(namespace: &Namespace, interface: &str) -> [u64; 2] {
     let json = lab::run("ip", ["-n", namespace.name(), "-d", "-j", "link", "show", "dev", interface]).expect("ip");
     let links: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    ["gso_ipv4_max_size", "gso_max_size", "gro_ipv4_max_size", "gro_max_size"]
-        .map(|name| links[0][name].as_u64().unwrap_or_else(|| panic!("{name} in {json}")))
+    ["gso_max_size", "gro_max_size"].map(|name| links[0][name].as_u64().unwrap_or_else(|| panic!("{name} in {json}")))
 }
 
 /// Bytes of the average packet that arrives while one endpoint sends as much as goes through.
@@ -65,17 +65,22 @@ fn endpoints_hand_each_other_large_packets() {
     assert_eq!(shown["big_tcp"], serde_json::json!({ "ipv4": BIG, "ipv6": BIG }));
     assert!(scene.json(["network", "inspect", "net2"]).expect("inspect")["big_tcp"].is_null());
     assert!(scene.run("network ls").contains("big-tcp"));
-    let [big, small] = [1, 2].map(|net| ["a", "b"].map(|name| scene.join(&format!("{name}{net}"), net, name.as_bytes()[0].into())));
+    let [big, small] =
+        [1, 2].map(|net| ["a", "b"].map(|name| scene.join(&format!("{name}{net}"), net, name.as_bytes()[0].into())));
     for (containers, number, limit) in [(&big, 1, BIG), (&small, 2, LEGACY)] {
         for container in containers {
-            assert_eq!(limits(&container.namespace, "eth0"), [limit; 4], "{}", container.name);
-            assert_eq!(limits(&scene.namespace, &scene.host_side(container, "eth0")), [limit; 4], "{}", container.name);
+            assert_eq!(limits(&container.namespace, "eth0"), [limit; 2], "{}", container.name);
+            assert_eq!(limits(&scene.namespace, &scene.host_side(container, "eth0")), [limit; 2], "{}", container.name);
         }
-        assert_eq!(limits(&scene.namespace, &scene.gateway_device(number)), [limit; 4]);
+        assert_eq!(limits(&scene.namespace, &scene.gateway_device(number)), [limit; 2]);
         for family in Family::ALL {
             let target = at(of(family, endpoint(number, b'b'.into())), 80);
             let mean = mean_of_a_stream(&containers[0].namespace, &containers[1], target);
-            assert_eq!(mean > LARGEST_LEGACY as u64, limit == BIG, "{family:?}, network {number}: {mean} bytes a packet");
+            assert_eq!(
+                mean > LARGEST_LEGACY as u64,
+                limit == BIG,
+                "{family:?}, network {number}: {mean} bytes a packet"
+            );
             // From the host, by its own stack.
             let mean = mean_of_a_stream(&scene.namespace, &containers[1], target);
             assert_eq!(mean > LARGEST_LEGACY as u64, limit == BIG, "{family:?}, network {number}, host: {mean}");
@@ -91,8 +96,13 @@ fn what_leaves_arrives_right_everywhere() {
     scene.network(2, "");
     let (a, b, small) = (scene.join("a", 1, 10), scene.join("b", 1, 11), scene.join("small", 2, 12));
     let (machine, internet) = (&scene.lan().machine, &scene.lan().internet);
-    let everywhere =
-        [("a", &a.namespace), ("b", &b.namespace), ("small", &small.namespace), ("far", internet), ("host", &scene.namespace)];
+    let everywhere = [
+        ("a", &a.namespace),
+        ("b", &b.namespace),
+        ("small", &small.namespace),
+        ("far", internet),
+        ("host", &scene.namespace),
+    ];
     let _servers = everywhere.map(|(name, namespace)| serve(namespace, name, 80));
     for (port, name) in [(8_080, "a"), (8_081, "b"), (8_082, "small")] {
         scene.run(&format!("publish {port}:80/tcp {name}"));
@@ -116,11 +126,22 @@ fn what_leaves_arrives_right_everywhere() {
             carries("a port, from far away", internet, at(host, 8_080));
         }
     }
+    assert!(scene.run("doctor").contains("up0 takes TCP packets of 64 KiB; larger ones of net1"));
     // A device that takes less is given less; the container of the other network is no such device.
     let longest = |capture: Capture| capture.stop().iter().map(|frame| frame.bytes.len()).max().expect("something");
     assert!(longest(at_small) > LARGEST_LEGACY, "the redirect goes past the devices' limits");
     let uplink = uplink.stop();
     assert!(uplink.iter().all(|frame| frame.bytes.len() <= LARGEST_LEGACY && !support::is_inside(frame)));
+    a.namespace.set_offload("eth0", Offload::On).expect("ethtool");
+    // An uplink that takes as much gets them whole (by IPv6: Debian 12's `ip` cannot say it for IPv4).
+    for (namespace, interface) in [(&scene.namespace, Host::UPLINK), (machine, Lan::TO_HOST)] {
+        namespace.run("ip", ["link", "set", interface, "gso_max_size", &BIG.to_string()]).expect("set");
+    }
+    let uplink = scene.watch_uplink();
+    carries("a wide uplink", &a.namespace, at(Family::V6.of(Lan::INTERNET), 80));
+    carries("a port, by a wide uplink", machine, at(Family::V6.of(Lan::HOST), 8_080));
+    let arrived: Vec<_> = uplink.stop().into_iter().filter(|frame| !frame.outgoing).collect();
+    assert!(arrived.iter().any(|frame| frame.bytes.len() > LARGEST_LEGACY));
     for reason in ["malformed", "tcp_invalid", "too_big", "write_failed"] {
         assert_eq!(scene.dropped(reason).expect("status"), 0, "{reason}");
     }
@@ -139,10 +160,15 @@ fn b6_large_packets_are_judged_by_their_segments() {
             namespace.ip(&format!("link set {interface} mtu {mtu}")).expect("set");
         }
     };
+    let known = || scene.json(["status"]).expect("status")["uplinks"][0]["mtu"].clone();
     for family in Family::ALL {
         let target = at(family.of(Lan::INTERNET), 80);
         // As large as the uplink takes, and nobody is told.
         set_mtu(1_500);
+        let end = Instant::now() + PATIENCE;
+        while known() != 1_500 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let told = scene.metric("too_big_sent").expect("status");
         carries("as large as it takes", &a.namespace, target);
         assert_eq!(scene.metric("too_big_sent").expect("status"), told, "{family:?}");

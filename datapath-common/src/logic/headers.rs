@@ -178,7 +178,8 @@ impl Headers {
     #[inline(always)]
     #[must_use]
     pub fn jumbo_header(&self) -> u32 {
-        let jumbo = self.ethertype() == ethertype::IPV6 && self.number16(18) == 0 && self.bytes[20] == protocol::HOP_BY_HOP;
+        let jumbo =
+            self.ethertype() == ethertype::IPV6 && self.number16(18) == 0 && self.bytes[20] == protocol::HOP_BY_HOP;
         if jumbo { JUMBO } else { 0 }
     }
 

@@ -46,6 +46,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Id of the XDP program on it, in whichever mode.
     pub xdp: Option<u32>,
+    /// Bytes of the largest TCP packets that it takes, by IPv4 and by IPv6.
+    pub largest_tcp: [u32; 2],
 }
 
 impl From<LinkMessage> for Link {
@@ -65,6 +67,7 @@ impl From<LinkMessage> for Link {
             peer_netns: None,
             alias: None,
             xdp: None,
+            largest_tcp: [LEGACY_TCP; 2],
         };
         for attribute in message.attributes {
             match attribute {
@@ -75,6 +78,8 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Link(index) => link.peer_index = Some(index),
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::GsoIpv4MaxSize(size) => link.largest_tcp[0] = size,
+                LinkAttribute::GsoMaxSize(size) => link.largest_tcp[1] = size,
                 LinkAttribute::Xdp(attributes) => {
                     link.xdp = attributes.into_iter().find_map(|attribute| match attribute {
                         LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) if id != 0 => Some(id),
@@ -196,9 +201,8 @@ impl Netlink {
     /// Creates an endpoint's pair, both ends down, the container's end directly in its namespace under its final
     /// name. Returns the index of the host's end.
     pub async fn create_endpoint_pair(&self, pair: &EndpointPair, netns: BorrowedFd<'_>) -> Result<u32> {
-        let inside = LinkUnspec::new_with_name(&pair.container_name)
-            .address(pair.mac.to_vec())
-            .setns_by_fd(netns.as_raw_fd());
+        let inside =
+            LinkUnspec::new_with_name(&pair.container_name).address(pair.mac.to_vec()).setns_by_fd(netns.as_raw_fd());
         let inside = sized(inside, pair.mtu, pair.big_tcp).build();
         let message = sized(veth(&pair.host_name, inside), pair.mtu, pair.big_tcp).build();
         match self.handle.link().add(message).execute().await {
