@@ -323,13 +323,16 @@ mod tests {
     }
 
     #[test]
-    fn networks_from_before_the_clamp_have_none() {
+    fn networks_from_before_an_option_are_without_it() {
         let mut content = content(&state());
         let entry = content.get_mut("network/app").expect("the network");
         let mut network: serde_json::Value = serde_json::from_slice(entry).expect("JSON");
-        network.as_object_mut().expect("an object").remove("mss_clamp").expect("stored now");
+        for option in ["mss_clamp", "big_tcp"] {
+            network.as_object_mut().expect("an object").remove(option).expect("stored now");
+        }
         *entry = serde_json::to_vec(&network).expect("encoded");
-        assert!(!decode(&content).expect("read").1.model.networks["app"].mss_clamp);
+        let model = decode(&content).expect("read").1.model;
+        assert_eq!((model.networks["app"].mss_clamp, model.networks["app"].big_tcp), (false, false));
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl Place {
             }
             Site::Own(ports) => Own::publishing(daemon, ports).map(|own| Self::Own(Box::new(own))),
             Site::OwnCrowded(endpoints) => Own::crowded(daemon, endpoints).map(|own| Self::Own(Box::new(own))),
+            Site::OwnBig => Own::with_big_tcp(daemon).map(|own| Self::Own(Box::new(own))),
             Site::Adopted => Adopted::start(daemon).map(|adopted| Self::Adopted(Box::new(adopted))),
         }
     }
@@ -49,7 +50,7 @@ impl Place {
             },
             Self::Own(own) => match subject {
                 Subject::Published(_) => own.inward(family),
-                Subject::Out => own.outward(family),
+                Subject::Out | Subject::OutBig => own.outward(family),
                 _ => own.across(family),
             },
             Self::Adopted(adopted) => match subject {
