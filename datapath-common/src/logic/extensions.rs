@@ -1,7 +1,7 @@
 //! What may stand between the IP header and what it carries: options of IPv4, extension headers of IPv6 (N11).
 
 use super::{
-    headers::ETHERNET,
+    headers::{ETHERNET, Headers},
     parse::{Fragment, Parsed, protocol},
 };
 use crate::{abi::DropReason, path::Readable};
@@ -59,21 +59,18 @@ extern "C" fn next_option<P: Readable>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
     1
 }
 
-/// Bytes of the hop-by-hop header that [`check_jumbo`] looks for.
+/// Bytes of the hop-by-hop header that [`is_jumbo`] looks for.
 pub const JUMBO: u32 = 8;
 
-/// Refuses extension headers of an IPv6 packet above 64 KiB but the one that Linux gives to BIG TCP, and takes away from the segments
-/// (0fe79f28bfaf): hop-by-hop options of a jumbo payload length (RFC 2675 section 2), and TCP behind it. `room` is what the packet
-/// has behind its IPv6 header.
+/// Whether behind the IPv6 header is what Linux puts into a TCP packet above 64 KiB, and takes away from its segments
+/// (0fe79f28bfaf): hop-by-hop options of a jumbo payload length alone (RFC 2675 section 2), of all that the packet has there.
 #[inline(always)]
-pub(super) fn check_jumbo<P: Readable>(packet: &P, room: u32) -> Result<(), DropReason> {
+pub(super) fn is_jumbo<P: Readable>(packet: &P, headers: &Headers, payload: u32) -> bool {
     const JUMBO_PAYLOAD: u8 = 0xc2;
 
-    let [a, b, c, d] = room.to_be_bytes();
-    match packet.load(ETHERNET + 40) {
-        Some(found) if found == [protocol::TCP, 0, JUMBO_PAYLOAD, 4, a, b, c, d] => Ok(()),
-        _ => Err(DropReason::Malformed),
-    }
+    let [a, b, c, d] = payload.to_be_bytes();
+    let wanted = [protocol::TCP, 0, JUMBO_PAYLOAD, 4, a, b, c, d];
+    headers.bytes[20] == protocol::HOP_BY_HOP && packet.load(ETHERNET + 40) == Some(wanted)
 }
 
 /// Walks from the IPv6 header to the transport header (RFC 8200 section 4). An authentication header is none of those that are

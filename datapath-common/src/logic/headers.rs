@@ -174,7 +174,7 @@ impl Headers {
     }
 
     /// Bytes of the header that a parsed packet above 64 KiB has and its segments have not (see
-    /// [`check_jumbo`](super::extensions)). To be asked of one that will be segmented.
+    /// [`JUMBO`]). To be asked of one that will be segmented.
     #[inline(always)]
     #[must_use]
     pub fn jumbo_header(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! From bytes to what the path decides on.
 
 use super::{
-    extensions::{check_jumbo, follow_extension_headers, refuse_source_route},
+    extensions::{JUMBO, follow_extension_headers, is_jumbo, refuse_source_route},
     headers::{ETHERNET, Headers, ethertype},
 };
 use crate::{
@@ -177,13 +177,6 @@ pub fn parse<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) ->
     }
 }
 
-/// Whether a packet is longer than its length field can say, which is 0 then: BIG TCP, as Linux carries it between devices of one
-/// host until it is cut into segments. So there is none without a segment size, and none on a wire.
-#[inline(always)]
-fn is_big<P: Readable>(packet: &P, said: u32, room: u32) -> bool {
-    said == 0 && room > u16::MAX as u32 && packet.segment_size() != 0
-}
-
 #[inline(always)]
 fn parse_v4<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
     if headers.length < 34 {
@@ -197,14 +190,17 @@ fn parse_v4<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
     let header_length = (version_and_length & 0xf) as u16 * 4;
     let total_length = headers.number16(16) as u32;
     let room = headers.packet_length - ETHERNET;
-    // Linux b1a78b9b9886.
-    let length = if is_big(packet, total_length, room) { room } else { total_length };
-    let fits = length <= room && length >= header_length as u32;
-    if version_and_length >> 4 != 4 || header_length < 20 || !fits {
+    if version_and_length >> 4 != 4 || header_length < 20 {
         return Err(DropReason::Malformed);
     }
     if header_length > 20 {
         refuse_source_route(packet, header_length)?;
+    }
+    if total_length == 0 && room > u16::MAX as u32 {
+        return parse_big(packet, headers, header_length as u32, parsed);
+    }
+    if total_length > room || total_length < header_length as u32 {
+        return Err(DropReason::Malformed);
     }
     let fragment = headers.number16(20);
     if fragment & 0x1fff != 0 {
@@ -214,7 +210,7 @@ fn parse_v4<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
     if fragment & 0x2000 != 0 {
         parsed.fragment = Fragment::First;
     }
-    let payload = length - header_length as u32;
+    let payload = total_length - header_length as u32;
     parsed.transport_offset = ETHERNET as u16 + header_length;
     if header_length == 20 {
         transport_at::<34>(headers, payload, parsed)
@@ -232,14 +228,15 @@ fn parse_v6<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
     parsed.key.destination = headers.ipv6(38);
     parsed.key.protocol = headers.bytes[20];
     parsed.ttl = headers.bytes[21];
-    let said = headers.number16(18) as u32;
+    let payload = headers.number16(18) as u32;
     let room = headers.packet_length - ETHERNET - 40;
-    let big = is_big(packet, said, room);
-    let payload = if big { room } else { said };
     // An IPv4-mapped address on the wire would meet the tables as the IPv4 address (RFC 4942 section 2.2).
     let mapped = parsed.key.source.is_v4() || parsed.key.destination.is_v4();
     if headers.bytes[14] >> 4 != 6 || mapped || payload > room {
         return Err(DropReason::Malformed);
+    }
+    if payload == 0 && room > u16::MAX as u32 {
+        return parse_big(packet, headers, 40, parsed);
     }
     parsed.transport_offset = TRANSPORT_V6;
     match parsed.key.protocol {
@@ -247,9 +244,6 @@ fn parse_v6<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
             transport_at::<54>(headers, payload, parsed)
         }
         _ => {
-            if big {
-                check_jumbo(packet, room)?;
-            }
             follow_extension_headers(packet, parsed)?;
             if parsed.fragment == Fragment::Later {
                 return Ok(());
@@ -261,6 +255,29 @@ fn parse_v6<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
             transport_beyond(packet, payload - skipped, parsed)
         }
     }
+}
+
+/// Parses a packet that is longer than its length field can say, which is 0: Linux carries TCP so between devices of one host,
+/// until it cuts it into segments (BIG TCP: b1a78b9b9886 for IPv4, 0fe79f28bfaf for IPv6). None is without a segment size, none on a
+/// wire, and none a fragment.
+#[inline(never)]
+fn parse_big<P: Readable>(
+    packet: &P,
+    headers: &Headers,
+    header_length: u32,
+    parsed: &mut Parsed,
+) -> Result<(), DropReason> {
+    let v4 = parsed.ethertype == ethertype::IPV4;
+    let behind = headers.packet_length - ETHERNET - header_length;
+    let jumbo = !v4 && is_jumbo(packet, headers, behind);
+    let whole = !v4 || headers.number16(20) & 0x3fff == 0;
+    if packet.segment_size() == 0 || !whole || !jumbo && parsed.key.protocol != protocol::TCP {
+        return Err(DropReason::Malformed);
+    }
+    let skipped = if jumbo { JUMBO } else { 0 };
+    parsed.key.protocol = protocol::TCP;
+    parsed.transport_offset = (ETHERNET + header_length + skipped) as u16;
+    transport_beyond(packet, behind - skipped, parsed)
 }
 
 /// Reads the transport header at its usual place.
@@ -310,10 +327,8 @@ pub(super) fn transport(
             parsed.flags = tcp_flags;
         }
         protocol::UDP => {
-            // Length 0 is that of a datagram whose length the field cannot hold (RFC 2675 section 4).
-            let length = (u16::from_be_bytes([first[4], first[5]]).wrapping_sub(1)) as u32 + 1;
-            let may_exceed = parsed.fragment == Fragment::First && length <= u16::MAX as u32;
-            if available < 8 || length < 8 || length > payload && !may_exceed {
+            let length = u16::from_be_bytes([first[4], first[5]]) as u32;
+            if available < 8 || length < 8 || length > payload && parsed.fragment != Fragment::First {
                 return Err(DropReason::Malformed);
             }
             parsed.transport = Transport::Udp;
