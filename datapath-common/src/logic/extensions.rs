@@ -63,7 +63,7 @@ extern "C" fn next_option<P: Readable>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
 pub const JUMBO: u32 = 8;
 
 /// Whether behind the IPv6 header is what Linux puts into a TCP packet above 64 KiB, and takes away from its segments
-/// (0fe79f28bfaf): hop-by-hop options of a jumbo payload length alone (RFC 2675 section 2), of all that the packet has there.
+/// (80e425b61342, 09f3d1a3a52c; until 741d069aa488): hop-by-hop options of a jumbo payload length alone (RFC 2675 section 2), of all that the packet has there.
 #[inline(always)]
 pub(super) fn is_jumbo<P: Readable>(packet: &P, headers: &Headers, payload: u32) -> bool {
     const JUMBO_PAYLOAD: u8 = 0xc2;

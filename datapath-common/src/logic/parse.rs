@@ -258,7 +258,7 @@ fn parse_v6<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
 }
 
 /// Parses a packet that is longer than its length field can say, which is 0: Linux carries TCP so between devices of one host,
-/// until it cuts it into segments (BIG TCP: b1a78b9b9886 for IPv4, 0fe79f28bfaf for IPv6). None is without a segment size, none on a
+/// until it cuts it into segments (BIG TCP: b1a78b9b9886 for IPv4, 80e425b61342 for IPv6). None is without a segment size, none on a
 /// wire, and none a fragment.
 #[inline(never)]
 fn parse_big<P: Readable>(
