@@ -122,7 +122,7 @@ fn pass_traffic() -> Result<()> {
     let status: serde_json::Value = serde_json::from_str(&datapath(&["status", "--json"])?)?;
     ensure!(status["attach"] == "clsact", "expected clsact on a kernel without TCX, but: {}", status["attach"]);
 
-    datapath(&["network", "create", "app", "--subnet", "10.30.0.0/24", "--subnet", "fd00:30::/64"])?;
+    datapath(&["network", "create", "app", "--subnet", "10.30.0.0/24", "--subnet", "fd00:30::/64", "--big-tcp"])?;
     for (name, v4, v6) in [("c1", CLIENT, CLIENT_V6), ("c2", SERVER, SERVER_V6)] {
         let (v4, v6) = (v4.to_string(), v6.to_string());
         datapath(&["attach", name, "--network", "app", "--name", name, "--ip", &v4, "--ip", &v6])?;
@@ -133,6 +133,7 @@ fn pass_traffic() -> Result<()> {
         expect_peer("c1", SocketAddr::new(server, 80), client).context("switched connection")?;
         println!("guest: switched TCP connection from {client} to {server}");
     }
+    pass_large_packets()?;
     for host in [HOST, HOST_V6] {
         let refused = peer_seen("lan", SocketAddr::new(host, 8080));
         ensure!(refused.is_err(), "{host}:8080 answered before it was published");
@@ -144,6 +145,38 @@ fn pass_traffic() -> Result<()> {
     }
     keep_out()?;
     pass_stations()
+}
+
+/// This kernel has BIG TCP for IPv6, and not yet for IPv4, and the daemon says so.
+fn pass_large_packets() -> Result<()> {
+    const BYTES: usize = 16 << 20;
+
+    let network: serde_json::Value = serde_json::from_str(&datapath(&["network", "inspect", "app", "--json"])?)?;
+    let wanted = serde_json::json!({ "ipv4": 65_536, "ipv6": 196_608 });
+    ensure!(network["big_tcp"] == wanted, "BIG TCP of the network is {}", network["big_tcp"]);
+    for (server, large) in [(SERVER, false), (SERVER_V6, true)] {
+        let to = SocketAddr::new(server, 81);
+        let listener = inside("c2", move || Ok(TcpListener::bind(to)?))?;
+        let sink = thread::spawn(move || std::io::copy(&mut listener.accept()?.0, &mut std::io::sink()));
+        let [bytes, packets] = received("c2")?;
+        inside("c1", move || Ok(TcpStream::connect_timeout(&to, CONNECT)?.write_all(&vec![7; BYTES])?))?;
+        let arrived = sink.join().map_err(|_| anyhow::anyhow!("the sink panicked"))??;
+        ensure!(arrived == BYTES as u64, "{arrived} of {BYTES} bytes arrived at {to}");
+        let [bytes, packets] = [received("c2")?[0] - bytes, received("c2")?[1] - packets];
+        let largest = 65_536 + 14;
+        ensure!((bytes / packets > largest) == large, "{bytes} bytes came to {to} in {packets} packets");
+        println!("guest: a stream to {to} in packets of {} bytes", bytes / packets);
+    }
+    Ok(())
+}
+
+/// Bytes and packets that a container's interface has received.
+fn received(namespace: &str) -> Result<[u64; 2]> {
+    let table = inside(namespace, || Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+    let line = table.lines().find_map(|line| line.trim().strip_prefix("eth0:")).context("no eth0")?;
+    let mut counters = line.split_whitespace();
+    let mut next = || Ok::<u64, anyhow::Error>(counters.next().context("no counter")?.parse()?);
+    Ok([next()?, next()?])
 }
 
 /// The XDP program is on the uplink, in its driver, and keeps out whom it is told to.

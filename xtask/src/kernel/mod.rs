@@ -50,7 +50,7 @@ pub fn test(kernel: Kernel) -> Result<()> {
         serde_json::from_str(report.costs.as_deref().context("the machine reported no costs of the programs")?)?;
     Budget::read()?.check(kernel.version(), &costs)?;
     say(format!(
-        "kernel {}: every program loads; switched and published connections pass, and one of learnt stations; XDP keeps out",
+        "kernel {}: every program loads; switched and published connections pass, large packets of IPv6, and one of learnt stations; XDP keeps out",
         kernel.version()
     ));
     Ok(())
