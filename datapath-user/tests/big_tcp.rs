@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use lab::capture::{send_frames, send_in_segments};
@@ -173,17 +174,22 @@ fn b6_large_packets_are_judged_by_their_segments() {
         carries("as large as it takes", &a.namespace, target);
         assert_eq!(scene.metric("too_big_sent").expect("status"), told, "{family:?}");
         // The way narrows under a stream whose packets are large by then.
-        let sent = counter(&a.namespace, "eth0", "tx.bytes");
-        std::thread::scope(|scope| {
-            let stream = scope.spawn(|| Client::new(&a.namespace).transfer(target, 4 * BYTES));
-            let end = Instant::now() + PATIENCE;
-            while counter(&a.namespace, "eth0", "tx.bytes") < sent + BYTES as u64 / 2 && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(1));
+        let stream = Client::new(&a.namespace).connect(target).expect("connects").stream;
+        let (mut writer, mut reader) = (stream.try_clone().expect("a socket"), stream);
+        let echoed = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        let (block, mut written) = (vec![7; 1 << 20], 0u64);
+        let end = Instant::now() + PATIENCE;
+        while scene.metric("too_big_sent").expect("status") == told && Instant::now() < end {
+            for _ in 0..8 {
+                writer.write_all(&block).expect("goes on");
+                written += block.len() as u64;
             }
             set_mtu(NARROW);
-            stream.join().expect("no panic").unwrap_or_else(|error| panic!("{family:?}: {error}"));
-        });
+        }
         assert!(scene.metric("too_big_sent").expect("status") > told, "{family:?}");
+        writer.shutdown(Shutdown::Write).expect("ends");
+        assert_eq!(echoed.join().expect("no panic").expect("all"), written, "{family:?}");
+        carries("as large as it takes now", &a.namespace, target);
         let route = a.namespace.run("ip", ["route", "get", &target.ip().to_string()]).expect("ip");
         assert!(route.contains(&format!("mtu {NARROW}")), "{family:?}: {route}");
     }
