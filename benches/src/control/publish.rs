@@ -1,10 +1,10 @@
 //! Publishing by the API, as a program does that keeps no connection: connect, ask, hear the answer.
 
 use anyhow::Result;
+use comparison::own::{Own, SERVER_NAME};
 use lab::{Host, Lan, http};
 
 use super::{Figure, PORTS, timed};
-use crate::compare::place::own::{Own, SERVER_NAME};
 
 /// Below the published ports of every site.
 const FREE: u16 = 2_000;

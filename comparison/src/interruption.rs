@@ -1,11 +1,11 @@
-//! Being asked to stop (Ctrl-C, or SIGTERM) in a measurement that takes long: what was measured is told, and nothing is left
+//! Being asked to stop (Ctrl-C, a terminal that is closed, or SIGTERM) in a measurement that takes long: what was measured is told, and nothing is left
 //! behind. Who asks twice is obeyed at once.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// Whether this process was asked to stop.
@@ -16,7 +16,7 @@ impl Interruption {
     /// Listens from now on.
     pub fn listen() -> io::Result<Self> {
         let interruption = Self::default();
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
             // In this order, so that the first signal does not find the flag set by itself.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interruption.0))?;
             flag::register(signal, Arc::clone(&interruption.0))?;
