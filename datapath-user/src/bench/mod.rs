@@ -32,7 +32,7 @@ use rules::Rules;
 pub use rules::Wanted;
 pub use verdict::{CERTAINTY, Change, SAME};
 
-/// How long each run of a round lasts. Twelve rounds of 36 runs are then a minute and a half.
+/// How long each run of a round lasts. Eighteen rounds of 36 runs take a minute and three quarters then.
 const RUN: Duration = Duration::from_millis(150);
 
 /// What to measure.

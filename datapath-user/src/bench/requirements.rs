@@ -9,6 +9,8 @@ use crate::doctor;
 /// What it takes to make namespaces and devices, to serve low ports in them, and to load programs: with CAP_SYS_ADMIN, CAP_BPF
 /// is not asked for. Numbers are those of include/uapi/linux/capability.h.
 const CAPABILITIES: [(&str, u32); 3] = [("CAP_NET_BIND_SERVICE", 10), ("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
+/// The map of users of the namespace that the machine itself has (user_namespaces(7)).
+const EVERYBODY: [&str; 3] = ["0", "0", "4294967295"];
 /// Programs of others, and where they come from.
 const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("nsenter", "util-linux")];
 
@@ -20,6 +22,10 @@ pub fn check() -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "only root may make network namespaces and load programs; run it with sudo"
+    );
+    ensure!(
+        std::fs::read_to_string("/proc/self/uid_map")?.split_whitespace().eq(EVERYBODY),
+        "this is root in a user namespace only, as in a rootless container; run it on the host itself"
     );
     let missing = missing(&std::fs::read_to_string("/proc/self/status")?);
     ensure!(

@@ -3,6 +3,7 @@
 //! By the sign test, which asks nothing of how rates are distributed: if there were no difference, each round would be as
 //! likely on one side as on the other. A median that is far off, but in rounds that disagree, is none.
 
+use comparison::quartiles::Quartiles;
 use serde::Serialize;
 
 /// Differences up to this share are none. Two alike references differ by so much here and there, all rounds long: where their
@@ -19,8 +20,10 @@ pub enum Change {
     Gain,
     /// Less, by more than [`SAME`].
     Loss,
-    /// Rounds disagree, or it is too little.
+    /// It is too little, or rounds lie on both sides.
     NoDifference,
+    /// Most rounds lie on one side, but so many may by chance.
+    Unclear,
     /// So few rounds may agree by chance.
     TooFewRounds,
 }
@@ -36,10 +39,17 @@ impl Change {
             Self::Gain
         } else if is_certain(agreeing(|ratio| ratio < 1.0 - SAME), count) {
             Self::Loss
+        } else if Quartiles::of(ratios.iter().copied()).is_some_and(|quartiles| is_one_sided(quartiles)) {
+            Self::Unclear
         } else {
             Self::NoDifference
         }
     }
+}
+
+/// Whether the middle half of the rounds lies on one side.
+fn is_one_sided(quartiles: Quartiles) -> bool {
+    quartiles.lower > 1.0 + SAME || quartiles.upper < 1.0 - SAME
 }
 
 /// Whether so many of `count` tosses of a coin, or more, fall on one side seldom enough. Either side would be a difference.
@@ -67,8 +77,11 @@ mod tests {
         assert_eq!(Change::of(&repeated(1.3, 12)), Change::Gain);
         assert_eq!(Change::of(&repeated(0.8, 12)), Change::Loss);
         assert_eq!(Change::of(&[repeated(1.3, 11), repeated(0.9, 1)].concat()), Change::Gain);
-        // A median of 1.3 all the same; one of 26 measurements of two alike things has as many of 12 on one side.
-        assert_eq!(Change::of(&[repeated(1.3, 10), repeated(0.9, 2)].concat()), Change::NoDifference);
+        // One of 26 measurements of two alike things has as many of 12 on one side.
+        assert_eq!(Change::of(&[repeated(1.3, 10), repeated(0.9, 2)].concat()), Change::Unclear);
+        assert_eq!(Change::of(&[repeated(0.7, 10), repeated(1.1, 2)].concat()), Change::Unclear);
+        // A median of 1.3 all the same.
+        assert_eq!(Change::of(&[repeated(1.3, 8), repeated(0.9, 4)].concat()), Change::NoDifference);
         assert_eq!(Change::of(&[repeated(1.3, 6), repeated(0.7, 6)].concat()), Change::NoDifference);
     }
 
@@ -104,7 +117,7 @@ mod tests {
         let mut random = comparison::shuffle::Random::seeded();
         let called = (0..2_000).filter(|_| {
             let ratios: Vec<f64> = (0..12).map(|_| 0.5 + f64::from(random.below(1_001)) / 1_000.0).collect();
-            Change::of(&ratios) != Change::NoDifference
+            matches!(Change::of(&ratios), Change::Gain | Change::Loss)
         });
         // 13 are expected with no share for SAME; 40 would be more than seven standard deviations too many.
         assert!(called.count() < 40);

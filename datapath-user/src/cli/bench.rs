@@ -16,7 +16,7 @@ use crate::bench::{self, CERTAINTY, Change, Comparison, Figure, Options, Report,
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     /// Rounds to measure; more of them tell smaller differences
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     rounds: u16,
     /// Published ports that are there: rules cost more the more of them there are
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -54,8 +54,8 @@ fn text(report: &Report) -> Result<String> {
 fn circumstances(report: &Report) -> String {
     let Report { machine, disturbance, .. } = report;
     let mut text = format!(
-        "{} rounds in {:.0} s by {}, {} published; Linux {}, {} of {}{}",
-        report.rounds(),
+        "{} in {:.0} s by {}, {} published; Linux {}, {} of {}{}",
+        counted(report.rounds(), "round"),
         report.took.as_secs_f64(),
         family_name(report.family),
         counted(report.published_ports.into(), "port"),
@@ -143,6 +143,7 @@ fn change(row: &Row) -> String {
     match row.change {
         Change::Gain | Change::Loss => format!("{} % ({quartiles})", percent(row.ratio.median)),
         Change::NoDifference => format!("no difference ({quartiles})"),
+        Change::Unclear => format!("unclear ({quartiles})"),
         Change::TooFewRounds => format!("too few rounds to tell ({quartiles})"),
     }
 }
@@ -150,9 +151,10 @@ fn change(row: &Row) -> String {
 /// What the numbers mean, and what they do not.
 fn meaning(report: &Report) -> Vec<String> {
     let mut lines = vec![
-        "Figures are medians. The gain is the median of the ratios inside each round, with its quartiles in brackets.".to_owned(),
+        "Figures are medians; a gain is the median of the ratios inside each round, with its quartiles in brackets.".to_owned(),
         format!(
-            "It is \"no difference\" where it is less than {:.0} %, or rounds disagree so much that it may be chance ({:.0} % sure).",
+            "It is \"no difference\" where it is less than {:.0} % or rounds lie on both sides, and \"unclear\" where it may be chance \
+             (less than {:.0} % sure).",
             SAME * 100.0,
             CERTAINTY * 100.0
         ),
