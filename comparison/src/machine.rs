@@ -1,6 +1,11 @@
 //! The machine that is measured on, and what else happens there.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+/// So long is looked at how busy the machine is.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The machine.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +46,9 @@ impl Machine {
 pub struct Disturbance {
     /// Processes that ran or waited to, in the mean of the minute before: at the beginning, and at the end.
     pub load: [f64; 2],
+    /// The share of the processor's time that was in use just before, 0 to 1. (A mean of the minute before would have an
+    /// earlier measurement in it.)
+    pub busy: f64,
     /// The share of the processor's time that the hypervisor gave to others meanwhile, 0 to 1.
     pub stolen: f64,
 }
@@ -49,20 +57,25 @@ pub struct Disturbance {
 #[derive(Debug)]
 pub struct Watch {
     load: f64,
+    busy: f64,
     ticks: Ticks,
 }
 
 impl Watch {
-    /// From now on.
+    /// From now on; half a second is taken to see how busy it is.
     #[must_use]
     pub fn begin() -> Self {
-        Self { load: load(), ticks: Ticks::now() }
+        let (load, before) = (load(), Ticks::now());
+        std::thread::sleep(LOOK);
+        let ticks = Ticks::now();
+        Self { load, busy: ticks.share_since(before, |ticks| ticks.all - ticks.idle), ticks }
     }
 
     /// Until now.
     #[must_use]
     pub fn end(&self) -> Disturbance {
-        Disturbance { load: [self.load, load()], stolen: Ticks::now().stolen_since(self.ticks) }
+        let stolen = Ticks::now().share_since(self.ticks, |ticks| ticks.stolen);
+        Disturbance { load: [self.load, load()], busy: self.busy, stolen }
     }
 }
 
@@ -70,6 +83,7 @@ impl Watch {
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 struct Ticks {
     all: u64,
+    idle: u64,
     stolen: u64,
 }
 
@@ -83,12 +97,14 @@ impl Ticks {
     fn of(stat: &str) -> Self {
         let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
         let times: Vec<u64> = times.map_while(|time| time.parse().ok()).collect();
-        Self { all: times.iter().sum(), stolen: times.get(7).copied().unwrap_or(0) }
+        let of = |column: usize| times.get(column).copied().unwrap_or(0);
+        Self { all: times.iter().sum(), idle: of(3) + of(4), stolen: of(7) }
     }
 
-    fn stolen_since(self, before: Self) -> f64 {
+    /// What some of the time since then was of all of it.
+    fn share_since(self, before: Self, some: fn(Self) -> u64) -> f64 {
         let all = self.all.saturating_sub(before.all);
-        if all == 0 { 0.0 } else { self.stolen.saturating_sub(before.stolen) as f64 / all as f64 }
+        if all == 0 { 0.0 } else { some(self).saturating_sub(some(before)) as f64 / all as f64 }
     }
 }
 
@@ -130,11 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn stolen_time_is_a_share_of_all() {
-        let before = Ticks::of("cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 50 0 50 400 0 0 0 0 0 0\n");
-        let after = Ticks::of("cpu  150 0 130 900 0 0 0 20 0 0\n");
-        assert_eq!((before.all, after), (1_000, Ticks { all: 1_200, stolen: 20 }));
-        assert!((after.stolen_since(before) - 0.1).abs() < 1e-9);
-        assert_eq!(before.stolen_since(before).to_bits(), 0.0f64.to_bits());
+    fn times_are_shares_of_all() {
+        let before = Ticks::of("cpu  100 0 100 790 10 0 0 0 0 0\ncpu0 50 0 50 400 0 0 0 0 0 0\n");
+        let after = Ticks::of("cpu  150 0 130 880 20 0 0 20 0 0\n");
+        assert_eq!((before.all, after), (1_000, Ticks { all: 1_200, idle: 900, stolen: 20 }));
+        let shares = [after.share_since(before, |ticks| ticks.stolen), after.share_since(before, |ticks| ticks.idle)];
+        assert!((shares[0] - 0.1).abs() < 1e-9 && (shares[1] - 0.5).abs() < 1e-9, "{shares:?}");
+        assert_eq!(before.share_since(before, |ticks| ticks.all).to_bits(), 0.0f64.to_bits());
     }
 }

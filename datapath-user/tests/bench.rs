@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +13,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use support::{BINARY, Scene};
 
@@ -98,6 +100,17 @@ fn a_host_with_a_daemon_is_measured_and_stays_as_it_is() {
     assert_eq!(state(&scene), before);
 }
 
+/// A PATH with these programs and no others.
+fn path_with(programs: &[&str]) -> TempDir {
+    let path = tempfile::tempdir().expect("a folder");
+    for program in programs {
+        let folders = std::env::var_os("PATH").expect("a PATH");
+        let found = std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|file| file.is_file());
+        symlink(found.expect("installed"), path.path().join(program)).expect("a link");
+    }
+    path
+}
+
 /// A measurement of many rounds, in a process group of its own, that is in its first one.
 fn under_way() -> (Child, String) {
     let mut command = bench(&["--rounds", "1000"]);
@@ -135,12 +148,7 @@ fn without_iptables_and_beside_leftovers_it_is_measured_all_the_same() {
     let (mut child, _) = under_way();
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).expect("sent");
     child.wait().expect("ends");
-    let path = tempfile::tempdir().expect("a folder");
-    for program in ["ip", "nsenter"] {
-        let folders = std::env::var_os("PATH").expect("a PATH");
-        let found = std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|file| file.is_file());
-        std::os::unix::fs::symlink(found.expect("installed"), path.path().join(program)).expect("a link");
-    }
+    let path = path_with(&["ip", "nsenter"]);
     let output = bench(&["--rounds", "1", "--json", "--ipv6"]).env("PATH", path.path()).output().expect("runs");
     assert!(output.status.success(), "{}", told(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -149,6 +157,22 @@ fn without_iptables_and_beside_leftovers_it_is_measured_all_the_same() {
     let left_out = report["left_out"].as_array().expect("a list");
     assert!(left_out.len() == 1 && left_out[0].as_str().is_some_and(|text| text.starts_with("iptables is left out")));
     assert_eq!(traces(child.id()), [""; 0]);
+}
+
+/// As where the kernel has no nf_tables: the rest is measured, and what iptables said is told.
+#[test]
+fn rules_that_cannot_be_loaded_are_left_out() {
+    let path = path_with(&["ip", "nsenter", "ip6tables-nft-restore"]);
+    let program = path.path().join("iptables-nft-restore");
+    fs::write(&program, "#!/bin/sh\necho Could not fetch rule set generation id >&2\nexit 4\n").expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
+    let output =
+        bench(&["--rounds", "1", "--json", "--iptables", "nft"]).env("PATH", path.path()).output().expect("runs");
+    assert!(output.status.success(), "{}", told(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    check_rows(&report, 1, false);
+    let left_out = report["left_out"].as_array().and_then(|list| list.last()?.as_str()).expect("something is left out");
+    assert!(left_out.starts_with("iptables-nft is left out") && left_out.contains("generation id"), "{left_out}");
 }
 
 /// One sentence each of what is missing, and of what to do.

@@ -6,7 +6,7 @@
 use comparison::quartiles::Quartiles;
 use serde::Serialize;
 
-/// Differences up to this share are none. Two alike references differ by so much here and there, all rounds long: where their
+/// Differences up to this share are none. Two alike references differ by 1 % here and there, all rounds long: where their
 /// memory happens to lie is not drawn anew each round.
 pub const SAME: f64 = 0.03;
 /// How sure a difference is: rounds as one-sided as these come in one of a hundred measurements of two alike things.
@@ -39,7 +39,7 @@ impl Change {
             Self::Gain
         } else if is_certain(agreeing(|ratio| ratio < 1.0 - SAME), count) {
             Self::Loss
-        } else if Quartiles::of(ratios.iter().copied()).is_some_and(|quartiles| is_one_sided(quartiles)) {
+        } else if Quartiles::of(ratios.iter().copied()).is_some_and(is_one_sided) {
             Self::Unclear
         } else {
             Self::NoDifference

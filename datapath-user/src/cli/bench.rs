@@ -29,6 +29,11 @@ pub struct BenchArguments {
     iptables: Wanted,
 }
 
+/// With more than this share of the processor in use before it begins, a machine is not quiet.
+const QUIET: f64 = 0.1;
+/// With more than this share of it taken by the hypervisor, neither.
+const STOLEN: f64 = 0.02;
+
 /// Carries it out.
 pub fn run(arguments: BenchArguments, json: bool) -> Result<ExitCode> {
     let BenchArguments { rounds, ports, ipv6, iptables } = arguments;
@@ -67,13 +72,13 @@ fn circumstances(report: &Report) -> String {
     if !machine.spectre_v2.is_empty() {
         text += &format!(" (Spectre v2: {})", machine.spectre_v2);
     }
-    let [before, _] = disturbance.load;
-    text += &format!("\nload {before:.2} before");
+    let percent = |share: f64| share * 100.0;
+    text += &format!("\nbefore: load {:.2}, processor {:.0} % busy", disturbance.load[0], percent(disturbance.busy));
     if machine.virtual_machine {
-        text += &format!(", {:.1} % of the processor's time went to other machines", disturbance.stolen * 100.0);
+        text += &format!("; meanwhile {:.1} % of it went to other machines", percent(disturbance.stolen));
     }
-    if before > 0.3 * machine.cores as f64 || disturbance.stolen > 0.02 {
-        text += "; it was not quiet here, so measure again before you rely on it";
+    if disturbance.busy > QUIET || disturbance.stolen > STOLEN {
+        text += "\nThis machine is not quiet: measure again when it is, before you rely on these figures.";
     }
     text + "\n"
 }
@@ -153,8 +158,8 @@ fn meaning(report: &Report) -> Vec<String> {
     let mut lines = vec![
         "Figures are medians; a gain is the median of the ratios inside each round, with its quartiles in brackets.".to_owned(),
         format!(
-            "It is \"no difference\" where it is less than {:.0} % or rounds lie on both sides, and \"unclear\" where it may be chance \
-             (less than {:.0} % sure).",
+            "It is \"no difference\" where it is less than {:.0} % or rounds lie on both sides, and \"unclear\" where it may be\n\
+             chance (less than {:.0} % sure).",
             SAME * 100.0,
             CERTAINTY * 100.0
         ),
