@@ -41,24 +41,30 @@ pub struct Own {
 impl Own {
     /// With so many ports published on each of IPv4 and IPv6, one of them UDP's too.
     pub fn publishing(daemon: &FilePath, ports: u32) -> Result<Self> {
-        let own = Self::start(daemon, ports)?;
+        let own = Self::start(daemon, ports, &[])?;
         own.publish(ports)?;
         Ok(own)
     }
 
     /// With so many endpoints, and no ports.
     pub fn crowded(daemon: &FilePath, endpoints: u32) -> Result<Self> {
-        let mut own = Self::start(daemon, 1)?;
+        let mut own = Self::start(daemon, 1, &[])?;
         for number in 2..endpoints {
             own.others.push(own.world.host.container(&format!("other{number}"), "app", &[])?);
         }
         Ok(own)
     }
 
-    fn start(daemon: &FilePath, ports: u32) -> Result<Self> {
+    /// On a network with `--big-tcp`, and no ports.
+    pub fn with_big_tcp(daemon: &FilePath) -> Result<Self> {
+        Self::start(daemon, 1, &["--big-tcp"])
+    }
+
+    fn start(daemon: &FilePath, ports: u32, options: &[&str]) -> Result<Self> {
         let world = World::start(daemon, DaemonOptions::default())?;
         let host = &world.host;
-        host.datapath(["network", "create", "app", "--subnet", NETWORK[0], "--subnet", NETWORK[1]])?;
+        let network = ["network", "create", "app", "--subnet", NETWORK[0], "--subnet", NETWORK[1]];
+        host.datapath(network.into_iter().chain(options.iter().copied()))?;
         let server = host.container(SERVER_NAME, "app", &SERVER)?;
         let client = host.container("client", "app", &CLIENT)?;
         for namespace in [&client.namespace, &server.namespace, &world.lan.machine] {

@@ -50,6 +50,7 @@ pub fn build(site: Site, daemon: &FilePath, calls: BridgeCalls) -> Result<Box<dy
         }
         Site::Own(ports) => Box::new(Own::publishing(daemon, ports)?),
         Site::OwnCrowded(endpoints) => Box::new(Own::crowded(daemon, endpoints)?),
+        Site::OwnBig => Box::new(Own::with_big_tcp(daemon)?),
         Site::Adopted => bail!("it needs a dockerd"),
     })
 }
@@ -75,7 +76,7 @@ impl Place for Own {
     fn path(&self, subject: Subject, family: Family) -> Path<'_> {
         match subject {
             Subject::Published(_) => self.inward(family),
-            Subject::Out => self.outward(family),
+            Subject::Out | Subject::OutBig => self.outward(family),
             _ => self.across(family),
         }
     }

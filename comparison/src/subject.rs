@@ -23,10 +23,14 @@ pub enum Subject {
     Switched,
     /// The same among so many endpoints.
     SwitchedAmong(u32),
+    /// The same on a network with `--big-tcp`.
+    SwitchedBig,
     /// N-S: a port that we publish, the last of so many, from a machine on the LAN.
     Published(u32),
     /// From one of our endpoints to a machine on the LAN, masqueraded.
     Out,
+    /// The same from a network with `--big-tcp`.
+    OutBig,
     /// Two containers of a dockerd on its own bridge, which we have adopted.
     Adopted,
     /// A port that this dockerd publishes, from a machine on the LAN.
@@ -50,6 +54,8 @@ pub enum Site {
     Own(u32),
     /// A host of ours with so many endpoints.
     OwnCrowded(u32),
+    /// A host of ours whose network has `--big-tcp`.
+    OwnBig,
     /// A host of ours with a dockerd.
     Adopted,
 }
@@ -66,6 +72,7 @@ impl Subject {
             Self::BridgeOut(backend) => Site::BridgePublished(backend, 1),
             Self::Switched | Self::Out => Site::Own(1),
             Self::SwitchedAmong(endpoints) => Site::OwnCrowded(endpoints),
+            Self::SwitchedBig | Self::OutBig => Site::OwnBig,
             Self::Published(ports) => Site::Own(ports),
             Self::Adopted | Self::AdoptedPublished | Self::AdoptedOut => Site::Adopted,
         }
@@ -74,7 +81,7 @@ impl Subject {
     /// Whether it is ours, and not a reference.
     #[must_use]
     pub const fn is_ours(self) -> bool {
-        matches!(self.site(), Site::Own(_) | Site::OwnCrowded(_) | Site::Adopted)
+        matches!(self.site(), Site::Own(_) | Site::OwnCrowded(_) | Site::OwnBig | Site::Adopted)
     }
 }
 
@@ -92,9 +99,11 @@ impl fmt::Display for Subject {
             Self::BridgeOut(backend) => write!(f, "B2{} out", letter(backend)),
             Self::Switched => f.write_str("E-W"),
             Self::SwitchedAmong(endpoints) => write!(f, "E-W, {} endpoints", grouped(endpoints)),
+            Self::SwitchedBig => f.write_str("BIG TCP E-W"),
             Self::Published(1) => f.write_str("N-S"),
             Self::Published(ports) => write!(f, "N-S, {} ports", grouped(ports)),
             Self::Out => f.write_str("out"),
+            Self::OutBig => f.write_str("BIG TCP out"),
             Self::Adopted => f.write_str("adopted E-W"),
             Self::AdoptedPublished => f.write_str("adopted N-S"),
             Self::AdoptedOut => f.write_str("adopted out"),
@@ -113,6 +122,7 @@ impl fmt::Display for Site {
             Self::Own(1) => f.write_str("our host"),
             Self::Own(ports) => write!(f, "our host with {} published ports", grouped(ports)),
             Self::OwnCrowded(endpoints) => write!(f, "our host with {} endpoints", grouped(endpoints)),
+            Self::OwnBig => f.write_str("our host with BIG TCP"),
             Self::Adopted => f.write_str("our host with a dockerd"),
         }
     }

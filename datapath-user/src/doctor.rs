@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::docker_setup;
 use crate::engine::Readers;
-use crate::kernel::netlink::Netlink;
+use crate::kernel::netlink::{BIG_TCP, Netlink};
 use crate::kernel::{probes, sysctl};
 
 /// How bad a finding is.
@@ -58,6 +58,7 @@ pub async fn examine(daemon: Option<&Readers>) -> Vec<Finding> {
     if let Some(readers) = daemon {
         findings.extend(uplinks(readers));
         findings.extend(guard(readers));
+        findings.extend(large_packets(readers).await);
         findings.extend(foreign_programs(readers).await);
         findings.extend(tables(readers));
     }
@@ -218,6 +219,37 @@ fn uplinks(readers: &Readers) -> Vec<Finding> {
     if findings.is_empty() {
         let names: Vec<_> = snapshot.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
         findings.push(finding("uplinks", Level::Ok, names.join(", "), ""));
+    }
+    findings
+}
+
+/// Uplinks that take less than a network with BIG TCP hands them.
+async fn large_packets(readers: &Readers) -> Vec<Finding> {
+    let snapshot = readers.snapshot();
+    let big: Vec<_> =
+        snapshot.model.networks.values().filter(|n| n.big_tcp && !n.internal).map(|n| n.name.as_str()).collect();
+    let Some(netlink) = Netlink::open().ok().filter(|_| !big.is_empty()) else { return Vec::new() };
+    let mut findings = Vec::new();
+    for uplink in &snapshot.uplinks {
+        let Ok(Some(link)) = netlink.link(uplink.ifindex).await else { continue };
+        if link.largest_tcp.iter().any(|&size| size < BIG_TCP) {
+            findings.push(finding(
+                "big_tcp",
+                Level::Note,
+                format!(
+                    "{} takes TCP packets of {} KiB; larger ones of {} are cut into segments by the CPU",
+                    link.name,
+                    link.largest_tcp.iter().min().unwrap_or(&0) >> 10,
+                    big.join(", ")
+                ),
+                format!(
+                    "if `ip -d link show {0}` has a tso_max_size of {BIG_TCP}, \
+                     `ip link set {0} gso_max_size {BIG_TCP} gso_ipv4_max_size {BIG_TCP}`; \
+                     else keep what sends much to the outside on a network without --big-tcp",
+                    link.name
+                ),
+            ));
+        }
     }
     findings
 }

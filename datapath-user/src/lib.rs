@@ -16,6 +16,7 @@ pub mod engine;
 pub mod kernel;
 pub mod model;
 pub mod plan;
+pub mod shared;
 pub mod store;
 pub mod view;
 

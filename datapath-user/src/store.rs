@@ -1,6 +1,5 @@
 //! What survives the daemon: desired state, in a redb file, fsynced with every change.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::sysctl::{Change, ReservedPorts};
 use crate::model::{Guard, Model};
+use crate::shared::differences;
 
 /// The layout of the file. Raised when an older daemon could not read it.
 const VERSION: u32 = 2;
@@ -174,41 +174,16 @@ fn encode(from: Option<&State>, to: &State) -> Result<Vec<Entry>> {
     }
     let nothing = Model::default();
     let known = from.map_or(&nothing, |from| &from.model);
-    for (name, network) in differences(&known.networks, &to.model.networks) {
+    for (name, _, network) in differences(&known.networks, &to.model.networks) {
         entries.push(entry(format!("network/{name}"), network)?);
     }
-    for (index, endpoint) in differences(&known.endpoints, &to.model.endpoints) {
+    for (index, _, endpoint) in differences(&known.endpoints, &to.model.endpoints) {
         entries.push(entry(format!("endpoint/{index}"), endpoint.map(AsRef::as_ref))?);
     }
-    for (index, publication) in differences(&known.publications, &to.model.publications) {
+    for (index, _, publication) in known.publications.differences(&to.model.publications) {
         entries.push(entry(format!("publication/{index}"), publication.map(AsRef::as_ref))?);
     }
     Ok(entries)
-}
-
-/// The keys whose values differ, each with the new value, in one walk over both.
-fn differences<'a, K: Ord, V: PartialEq>(
-    from: &'a BTreeMap<K, V>,
-    to: &'a BTreeMap<K, V>,
-) -> Vec<(&'a K, Option<&'a V>)> {
-    let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
-    let mut found = Vec::new();
-    loop {
-        let order = match (from.peek(), to.peek()) {
-            (None, None) => return found,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(_), None) => Ordering::Less,
-            (Some((old, _)), Some((new, _))) => old.cmp(new),
-        };
-        let old = if order.is_le() { from.next() } else { None };
-        let new = if order.is_ge() { to.next() } else { None };
-        match (old, new) {
-            (Some((_, old)), Some((_, new))) if old == new => {}
-            (_, Some((key, new))) => found.push((key, Some(new))),
-            (Some((key, _)), None) => found.push((key, None)),
-            (None, None) => {}
-        }
-    }
 }
 
 /// The state, and the version it was in.
@@ -256,8 +231,6 @@ pub fn boot_id() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::model::{AttachRequest, Host, NetworkRequest, random_ula};
 
@@ -305,25 +278,6 @@ mod tests {
         assert_eq!(keys(&after, &after), []);
     }
 
-    proptest! {
-        #[test]
-        fn differences_lead_there(
-            from in prop::collection::btree_map(0u8..12, 0u8..3, 0..9),
-            to in prop::collection::btree_map(0u8..12, 0u8..3, 0..9),
-        ) {
-            let found = differences(&from, &to);
-            prop_assert!(found.iter().all(|(key, value)| from.get(key) != *value));
-            let mut reached = from.clone();
-            for (key, value) in found {
-                match value {
-                    Some(value) => reached.insert(*key, *value),
-                    None => reached.remove(key),
-                };
-            }
-            prop_assert_eq!(reached, to);
-        }
-    }
-
     #[test]
     fn a_damaged_file_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -369,13 +323,16 @@ mod tests {
     }
 
     #[test]
-    fn networks_from_before_the_clamp_have_none() {
+    fn networks_from_before_an_option_are_without_it() {
         let mut content = content(&state());
         let entry = content.get_mut("network/app").expect("the network");
         let mut network: serde_json::Value = serde_json::from_slice(entry).expect("JSON");
-        network.as_object_mut().expect("an object").remove("mss_clamp").expect("stored now");
+        for option in ["mss_clamp", "big_tcp"] {
+            network.as_object_mut().expect("an object").remove(option).expect("stored now");
+        }
         *entry = serde_json::to_vec(&network).expect("encoded");
-        assert!(!decode(&content).expect("read").1.model.networks["app"].mss_clamp);
+        let model = decode(&content).expect("read").1.model;
+        assert_eq!((model.networks["app"].mss_clamp, model.networks["app"].big_tcp), (false, false));
     }
 
     #[test]

@@ -136,6 +136,13 @@ fn record(socket: &PacketSocket, frames: &Mutex<Vec<Captured>>, stop: &AtomicBoo
     }
 }
 
+/// Sends a frame of TCP without options out of an interface, to be cut into segments with `size` bytes of data.
+pub fn send_in_segments(namespace: &Namespace, interface: &str, frame: &[u8], size: u16) -> Result<()> {
+    let socket = namespace.enter(|| PacketSocket::open(interface))?;
+    let sent = socket.send_in_segments(frame, size);
+    sent.with_context(|| format!("send a large frame on {interface} in {}", namespace.name()))
+}
+
 /// Sends frames out of an interface, as they are.
 pub fn send_frames(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) -> Result<()> {
     let socket = namespace.enter(|| PacketSocket::open(interface))?;

@@ -96,6 +96,23 @@ impl PacketSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Sends a frame of TCP without options that the kernel is to cut into segments with `size` bytes of data, as a virtual machine
+    /// does with its frames: `struct virtio_net_hdr` of `include/uapi/linux/virtio_net.h` is in front of it.
+    pub(crate) fn send_in_segments(&self, frame: &[u8], size: u16) -> io::Result<()> {
+        const NEEDS_CHECKSUM: u8 = 1;
+        const TCP_V4: u8 = 1;
+        const TCP_V6: u8 = 4;
+
+        self.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+        let (kind, transport) = if frame[12..14] == [8, 0] { (TCP_V4, 34u16) } else { (TCP_V6, 54) };
+        let mut header = vec![NEEDS_CHECKSUM, kind];
+        for field in [transport + 20, size, transport, 16] {
+            header.extend(field.to_ne_bytes());
+        }
+        header.extend(frame);
+        self.send(&header)
+    }
+
     /// Receives one frame into `buffer`.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

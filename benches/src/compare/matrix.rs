@@ -61,6 +61,7 @@ impl Plan {
             runs.extend(references(family));
         }
         runs.extend(many_ports());
+        runs.extend(big_tcp());
         runs.extend(placements());
         runs.extend(flows());
         runs.extend(endpoints());
@@ -127,6 +128,22 @@ fn many_ports() -> Vec<Run> {
             for load in [Load::REQUESTS, Load::CONNECTIONS] {
                 runs.push(Run { subject, family: Family::V4, load });
             }
+        }
+    }
+    runs
+}
+
+/// BIG TCP beside what it is without: between endpoints, and where its packets are cut into segments.
+fn big_tcp() -> Vec<Run> {
+    let mut runs = Vec::new();
+    for family in Family::ALL {
+        for load in [Load::STREAM, Load::STREAM.back(), Load::STREAM.with_flows(4), Load::REQUESTS] {
+            for subject in [Subject::Wire, Subject::Switched, Subject::SwitchedBig] {
+                runs.push(Run { subject, family, load });
+            }
+        }
+        for subject in [Subject::Out, Subject::OutBig] {
+            runs.push(Run { subject, family, load: Load::STREAM });
         }
     }
     runs

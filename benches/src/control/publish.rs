@@ -1,7 +1,8 @@
 //! Publishing by the API, as a program does that keeps no connection: connect, ask, hear the answer.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use comparison::own::{Own, SERVER_NAME};
+use comparison::quartiles::Quartiles;
 use lab::{Host, Lan, http};
 
 use super::{Figure, PORTS, timed};
@@ -13,7 +14,7 @@ const FREE_RANGE: u32 = 40_000;
 const SINGLES: usize = 50;
 const RANGES: usize = 7;
 /// Published one by one, each a publication of its own.
-const ONE_BY_ONE: [u32; 2] = [100, 1_000];
+const ONE_BY_ONE: [u32; 3] = [100, 1_000, PORTS];
 
 /// One more port, again and again; milliseconds.
 pub(super) fn one(own: &Own) -> Result<Vec<f64>> {
@@ -44,8 +45,11 @@ pub(super) fn figures(one_present: Option<&Own>, many_present: Option<&Own>) -> 
 fn one_by_one(own: &Own, count: u32, present: &str) -> Result<Figure> {
     let ports = || (FREE_RANGE..FREE_RANGE + count).map(|port| port.to_string());
     let time = timed(|| ports().try_for_each(|port| publish(own.host(), &port, "80")))?;
+    // By themselves they are as many publications.
+    let one_more = Quartiles::of(one(own)?).context("nothing was measured")?;
     ports().try_for_each(|port| unpublish(own.host(), &port))?;
-    Ok(Figure::new(&format!("publish {count} ports one by one"), present, format!("{time:.0} ms")))
+    let measured = format!("{time:.0} ms; one more then {one_more:.2} ms");
+    Ok(Figure::new(&format!("publish {count} ports one by one"), present, measured))
 }
 
 /// Publishes, takes back, and says how long the former took.

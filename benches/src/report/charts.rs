@@ -23,7 +23,12 @@ pub const fn class(subject: Subject) -> &'static str {
         Subject::Bridge(Some(Nft)) | Subject::BridgePublished(Nft, _) | Subject::BridgeOut(Nft) => "nft",
         Subject::Bridge(Some(Legacy)) | Subject::BridgePublished(Legacy, _) | Subject::BridgeOut(Legacy) => "legacy",
         Subject::Adopted | Subject::AdoptedPublished | Subject::AdoptedOut => "adopted",
-        Subject::Switched | Subject::SwitchedAmong(_) | Subject::Published(_) | Subject::Out => "ours",
+        Subject::Switched
+        | Subject::SwitchedAmong(_)
+        | Subject::SwitchedBig
+        | Subject::Published(_)
+        | Subject::Out
+        | Subject::OutBig => "ours",
     }
 }
 

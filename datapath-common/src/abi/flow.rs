@@ -153,14 +153,16 @@ pub struct Flow {
     pub flags: u32,
     /// Expired after this time.
     pub deadline: u64,
-    /// When it began.
-    pub created: u64,
+    /// When it began, in seconds of CLOCK_MONOTONIC.
+    pub created: u32,
     /// The uplink its packets leave by; 0: not looked up yet.
     pub route_ifindex: u32,
-    /// When the route was looked up, in units of 2^30 ns of CLOCK_MONOTONIC.
-    pub route_checked: u32,
-    /// Largest IP packet that the route takes, in bytes; 0: not looked up yet.
-    pub route_mtu: u32,
+    /// When the route was looked up, in units of 2^30 ns of CLOCK_MONOTONIC. After 19 hours a number comes again, and for that
+    /// second an old route would count as a new one.
+    pub route_checked: u16,
+    /// Largest IP packet that the route takes, in bytes; 0: not looked up yet. None is longer than 65,535 (RFC 791 section 3.1;
+    /// RFC 8200 section 3).
+    pub route_mtu: u16,
     /// Of TCP. Each number is written by packets of one direction, but in the handshake.
     pub sequences: Sequences,
     /// Packets of the initiator and of the responder.

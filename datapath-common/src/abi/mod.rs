@@ -35,7 +35,7 @@ pub use settings::{Metric, Settings, program_log};
 pub use station::{PORT_STATIONS, PortStations, STATION_TABLES, Station, StationPlace};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Names of the maps, as the programs define and the pin directory shows them.
 pub mod map {
@@ -178,7 +178,7 @@ mod tests {
             ("Publication", size_of::<super::Publication>(), 8, 24),
             ("FlowKey", size_of::<super::FlowKey>(), align_of::<super::FlowKey>(), 40),
             ("FlowIndex", size_of::<super::FlowIndex>(), 8, 8),
-            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 200),
+            ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 192),
             ("FragmentKey", size_of::<super::FragmentKey>(), align_of::<super::FragmentKey>(), 40),
             ("Datagram", size_of::<super::Datagram>(), align_of::<super::Datagram>(), 200),
             ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 276672),

@@ -59,18 +59,34 @@ extern "C" fn next_option<P: Readable>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
     1
 }
 
+/// Bytes of the hop-by-hop header that [`check_jumbo`] looks for.
+pub const JUMBO: u32 = 8;
+
+/// Refuses extension headers of an IPv6 packet above 64 KiB but the one that Linux gives to BIG TCP, and takes away from the segments
+/// (0fe79f28bfaf): hop-by-hop options of a jumbo payload length (RFC 2675 section 2), and TCP behind it. `room` is what the packet
+/// has behind its IPv6 header.
+#[inline(always)]
+pub(super) fn check_jumbo<P: Readable>(packet: &P, room: u32) -> Result<(), DropReason> {
+    const JUMBO_PAYLOAD: u8 = 0xc2;
+
+    let [a, b, c, d] = room.to_be_bytes();
+    match packet.load(ETHERNET + 40) {
+        Some(found) if found == [protocol::TCP, 0, JUMBO_PAYLOAD, 4, a, b, c, d] => Ok(()),
+        _ => Err(DropReason::Malformed),
+    }
+}
+
 /// Walks from the IPv6 header to the transport header (RFC 8200 section 4). An authentication header is none of those that are
 /// walked over: it vouches for the addresses, so what is behind it is as little to be translated as in IPv4 (RFC 3715).
 #[inline(always)]
 pub(super) fn follow_extension_headers<P: Readable>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
-    const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const DESTINATION_OPTIONS: u8 = 60;
 
     let mut followed = 0;
     while followed < EXTENSION_HEADERS {
         let kind = parsed.key.protocol;
-        if !matches!(kind, HOP_BY_HOP | ROUTING | protocol::FRAGMENT | DESTINATION_OPTIONS) {
+        if !matches!(kind, protocol::HOP_BY_HOP | ROUTING | protocol::FRAGMENT | DESTINATION_OPTIONS) {
             return Ok(());
         }
         let [next, length, third, fourth] = packet.load(parsed.transport_offset as u32).ok_or(DropReason::Malformed)?;

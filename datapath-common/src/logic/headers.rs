@@ -1,5 +1,6 @@
 //! The first bytes of a packet, read in one go.
 
+use super::{extensions::JUMBO, parse::protocol};
 use crate::abi::Address;
 
 /// Bytes kept: Ethernet, IPv6 and the TCP header, or a whole neighbour solicitation.
@@ -170,6 +171,16 @@ impl Headers {
             (ETHERNET + 40, self.number16(18))
         };
         if length == 0 { self.packet_length } else { before + length as u32 }
+    }
+
+    /// Bytes of the header that a parsed packet above 64 KiB has and its segments have not (see
+    /// [`check_jumbo`](super::extensions)). To be asked of one that will be segmented.
+    #[inline(always)]
+    #[must_use]
+    pub fn jumbo_header(&self) -> u32 {
+        let jumbo =
+            self.ethertype() == ethertype::IPV6 && self.number16(18) == 0 && self.bytes[20] == protocol::HOP_BY_HOP;
+        if jumbo { JUMBO } else { 0 }
     }
 
     /// Destination MAC address.

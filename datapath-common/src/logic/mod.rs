@@ -1,7 +1,7 @@
 //! Pure packet logic: functions of values, the same in the kernel, in tests and under the fuzzer.
 
 pub mod checksum;
-mod extensions;
+pub mod extensions;
 pub mod fragment;
 pub mod headers;
 pub mod message;

@@ -1,7 +1,7 @@
 //! From bytes to what the path decides on.
 
 use super::{
-    extensions::{follow_extension_headers, refuse_source_route},
+    extensions::{check_jumbo, follow_extension_headers, refuse_source_route},
     headers::{ETHERNET, Headers, ethertype},
 };
 use crate::{
@@ -11,6 +11,8 @@ use crate::{
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
+    /// The hop-by-hop options header of IPv6.
+    pub const HOP_BY_HOP: u8 = 0;
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
     /// IGMP.
@@ -175,6 +177,13 @@ pub fn parse<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) ->
     }
 }
 
+/// Whether a packet is longer than its length field can say, which is 0 then: BIG TCP, as Linux carries it between devices of one
+/// host until it is cut into segments. So there is none without a segment size, and none on a wire.
+#[inline(always)]
+fn is_big<P: Readable>(packet: &P, said: u32, room: u32) -> bool {
+    said == 0 && room > u16::MAX as u32 && packet.segment_size() != 0
+}
+
 #[inline(always)]
 fn parse_v4<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> Result<(), DropReason> {
     if headers.length < 34 {
@@ -188,9 +197,9 @@ fn parse_v4<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
     let header_length = (version_and_length & 0xf) as u16 * 4;
     let total_length = headers.number16(16) as u32;
     let room = headers.packet_length - ETHERNET;
-    // Total length 0 is how Linux carries IPv4 packets above 64 KiB between its own devices (b1a78b9b9886).
-    let fits =
-        total_length <= room && total_length >= header_length as u32 || total_length == 0 && packet.segment_size() != 0;
+    // Linux b1a78b9b9886.
+    let length = if is_big(packet, total_length, room) { room } else { total_length };
+    let fits = length <= room && length >= header_length as u32;
     if version_and_length >> 4 != 4 || header_length < 20 || !fits {
         return Err(DropReason::Malformed);
     }
@@ -205,7 +214,7 @@ fn parse_v4<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
     if fragment & 0x2000 != 0 {
         parsed.fragment = Fragment::First;
     }
-    let payload = if total_length == 0 { room } else { total_length } - header_length as u32;
+    let payload = length - header_length as u32;
     parsed.transport_offset = ETHERNET as u16 + header_length;
     if header_length == 20 {
         transport_at::<34>(headers, payload, parsed)
@@ -223,21 +232,24 @@ fn parse_v6<P: Readable>(packet: &P, headers: &Headers, parsed: &mut Parsed) -> 
     parsed.key.destination = headers.ipv6(38);
     parsed.key.protocol = headers.bytes[20];
     parsed.ttl = headers.bytes[21];
-    let payload = headers.number16(18) as u32;
+    let said = headers.number16(18) as u32;
     let room = headers.packet_length - ETHERNET - 40;
+    let big = is_big(packet, said, room);
+    let payload = if big { room } else { said };
     // An IPv4-mapped address on the wire would meet the tables as the IPv4 address (RFC 4942 section 2.2).
     let mapped = parsed.key.source.is_v4() || parsed.key.destination.is_v4();
-    let fits = payload <= room || payload == 0 && packet.segment_size() != 0;
-    if headers.bytes[14] >> 4 != 6 || mapped || !fits {
+    if headers.bytes[14] >> 4 != 6 || mapped || payload > room {
         return Err(DropReason::Malformed);
     }
-    let payload = if payload == 0 && packet.segment_size() != 0 { room } else { payload };
     parsed.transport_offset = TRANSPORT_V6;
     match parsed.key.protocol {
         protocol::TCP | protocol::UDP | protocol::ICMPV6 | protocol::SCTP => {
             transport_at::<54>(headers, payload, parsed)
         }
         _ => {
+            if big {
+                check_jumbo(packet, room)?;
+            }
             follow_extension_headers(packet, parsed)?;
             if parsed.fragment == Fragment::Later {
                 return Ok(());

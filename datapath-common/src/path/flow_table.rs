@@ -166,7 +166,7 @@ fn send<P: Packet, T: Tables>(
         _ => forward::to_endpoint(packet, tables, headers, parsed, to.endpoint)?,
     };
     if parsed.transport == Transport::Tcp && parsed.flags & flag::SYN != 0 {
-        mss_clamp::clamp(packet, tables, parsed, answers.scope, flow.route_mtu)?;
+        mss_clamp::clamp(packet, tables, parsed, answers.scope, flow.route_mtu as u32)?;
     }
     rewrite(packet, headers, parsed, answers, forward::is_routed(parsed.key.scope, answers.scope))?;
     slot.count(direction == Direction::Reply, headers.packet_length - ETHERNET);
@@ -185,8 +185,8 @@ fn route_of<P: Packet, T: Tables>(
 ) -> Result<Route, DropReason> {
     let Step { slot, now, .. } = *step;
     let flow = slot.get();
-    let known = Route::new(flow.route_ifindex, flow.route_mtu);
-    if known.ifindex() != 0 && flow.route_checked == (now >> 30) as u32 {
+    let known = Route::new(flow.route_ifindex, flow.route_mtu as u32);
+    if known.ifindex() != 0 && flow.route_checked == (now >> 30) as u16 {
         return Ok(known);
     }
     let route = route(packet, tables, answers, network_id)?;

@@ -59,7 +59,7 @@ fn segment_length<P: Packet>(packet: &P, headers: &Headers, parsed: &Parsed) -> 
         _ if payload == AS_SENT => return 0,
         _ => 0,
     };
-    parsed.transport_offset as u32 - ETHERNET + header + payload
+    parsed.transport_offset as u32 - ETHERNET - headers.jumbo_header() + header + payload
 }
 
 /// Refuses a packet whose last hop this host is, if its way to `to` is a hop (RFC 1812 section 5.3.1).

@@ -163,7 +163,7 @@ impl FlowSlot {
             (*flow).flags = beginning.flags;
             // Until its first packet is followed, which sets the right one. The clock may tick in between.
             (*flow).deadline = now + (1 << 34);
-            (*flow).created = now;
+            (*flow).created = (now / 1_000_000_000) as u32;
             (*flow).route_ifindex = 0;
             (*flow).route_mtu = 0;
             (*flow).packets = [0; 2];
@@ -264,11 +264,11 @@ impl FlowSlot {
     /// Remembers the route.
     #[inline(always)]
     pub fn set_route(&self, route: Route, now: u64) {
-        // SAFETY: valid by `new`; whole words, and a mix of two routes heals within a second.
+        // SAFETY: valid by `new`; whole fields, and a mix of two routes heals within a second.
         unsafe {
             ptr::write_volatile(&raw mut (*self.0).route_ifindex, route.ifindex());
-            ptr::write_volatile(&raw mut (*self.0).route_mtu, route.mtu());
-            ptr::write_volatile(&raw mut (*self.0).route_checked, (now >> 30) as u32);
+            ptr::write_volatile(&raw mut (*self.0).route_mtu, route.mtu().min(u16::MAX as u32) as u16);
+            ptr::write_volatile(&raw mut (*self.0).route_checked, (now >> 30) as u16);
         }
     }
 

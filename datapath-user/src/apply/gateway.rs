@@ -21,6 +21,7 @@ pub async fn build(kernel: &Kernel, network: &Network) -> Result<Gateway> {
         mac: network.mac.0,
         far_mac: network.far_mac.0,
         mtu: network.mtu,
+        big_tcp: network.big_tcp,
     };
     let (ifindex, far_ifindex) = kernel.netlink.create_gateway_pair(&pair).await?;
     let gateway = Gateway { ifindex, far_ifindex: Some(far_ifindex) };

@@ -16,7 +16,7 @@ use crate::kernel::Datapath;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::{Netns, announce};
 use crate::model::Model;
-use crate::plan::{self, Contents, Devices};
+use crate::plan::{self, Basis, Contents, Devices};
 pub use bridge::{guard_bridge, guard_port, release_bridge, release_port};
 pub use gateway::{open as reopen_gateway, set_sysctls as gateway_sysctls};
 pub use port::{Leaving, interface as container_interface};
@@ -39,6 +39,8 @@ pub struct Actual {
     pub devices: Devices,
     /// Content of the maps.
     pub contents: Contents,
+    /// What that is the desired one for, where all went well.
+    pub basis: Option<Basis>,
     /// Host ports held.
     pub reservations: Reservations,
 }
@@ -118,8 +120,12 @@ async fn build(
         actual.devices.ports.insert(endpoint.generation, port);
         made.ports.push(endpoint.generation);
     }
-    let desired = plan::desired(model, &actual.devices, &actual.contents);
+    let desired = match actual.basis.take() {
+        Some(basis) => plan::desired_after(&basis, model, &actual.devices, &actual.contents),
+        None => plan::desired(model, &actual.devices, &actual.contents),
+    };
     tables::reach(kernel, &mut actual.contents, &desired)?;
+    let basis = Basis { model: model.clone(), devices: actual.devices.clone() };
     for id in &made.gateways {
         gateway::open(kernel, model, *id, actual.devices.gateways[id]).await?;
     }
@@ -134,6 +140,7 @@ async fn build(
             announce(netns, &port::interface(endpoint, model.network(&endpoint.network)?))?;
         }
     }
+    actual.basis = Some(basis);
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub async fn build(kernel: &Kernel, endpoint: &Endpoint, network: &Network, netn
         container_name: endpoint.ifname.clone(),
         mac: endpoint.mac.0,
         mtu: network.mtu,
+        big_tcp: network.big_tcp,
     };
     let ifindex = kernel.netlink.create_endpoint_pair(&pair, netns.as_fd()).await?;
     let port = Port { ifindex, bridged: false };

@@ -74,28 +74,38 @@ pub struct Claimed {
 pub struct Wanted(BTreeMap<(Protocol, IpAddr), PortSet>);
 
 impl Wanted {
-    /// Those that a model needs. Where a port is published on all addresses, that holds it on each.
+    /// Those that a model needs.
     #[must_use]
     pub fn of(model: &Model) -> Self {
-        let mut claimed: BTreeMap<(Protocol, IpAddr), PortSet> = BTreeMap::new();
-        let routed = |publication: &&Publication| publication.target.as_ref().is_some_and(|target| target.routed);
-        // dockerd binds its ports itself.
-        let ours = model.publications.values().map(AsRef::as_ref).filter(|publication| publication.docker.is_none());
-        for publication in ours.filter(|publication| !routed(publication) && publication.protocol != Protocol::Sctp) {
-            for address in publication.claimed() {
-                let ports = claimed.entry((publication.protocol, address)).or_default();
-                ports.insert(publication.host.first..=publication.host.last);
+        let mut wanted = Self::default();
+        model.publications.values().for_each(|publication| wanted.add(publication));
+        wanted
+    }
+
+    /// The same, where these are those of the model `before`: publications that do not differ are not looked at, unless one
+    /// goes. What it leaves may be another's too, that waits.
+    #[must_use]
+    pub fn after(&self, before: &Model, model: &Model) -> Self {
+        let mut wanted = self.clone();
+        for (_, gone, publication) in before.publications.differences(&model.publications) {
+            match (gone, publication) {
+                (None, Some(publication)) => wanted.add(publication),
+                _ => return Self::of(model),
             }
         }
-        let on_all: Vec<_> = claimed.iter().filter(|((_, address), _)| address.is_unspecified()).collect();
-        let on_all: Vec<_> = on_all.into_iter().map(|(of, ports)| (*of, ports.clone())).collect();
-        for ((protocol, address), ports) in &mut claimed {
-            let of_all = (*protocol, wildcard(*address));
-            if let Some((_, covered)) = on_all.iter().find(|(of, _)| !address.is_unspecified() && *of == of_all) {
-                *ports = std::mem::take(ports).without(covered);
-            }
+        wanted
+    }
+
+    /// dockerd binds its ports itself, and what is routed takes none.
+    fn add(&mut self, publication: &Publication) {
+        let routed = publication.target.as_ref().is_some_and(|target| target.routed);
+        if routed || publication.docker.is_some() || publication.protocol == Protocol::Sctp {
+            return;
         }
-        Self(claimed)
+        for address in publication.claimed() {
+            let ports = self.0.entry((publication.protocol, address)).or_default();
+            ports.insert(publication.host.first..=publication.host.last);
+        }
     }
 
     /// All of them, for `ip_local_reserved_ports`.
@@ -104,12 +114,20 @@ impl Wanted {
         self.0.values().fold(PortSet::default(), PortSet::union)
     }
 
-    /// Those that the other has not.
+    /// Where a port is wanted on all addresses, that holds it on each.
+    fn held_by(&self, protocol: Protocol, address: IpAddr, ports: &PortSet) -> PortSet {
+        match self.0.get(&(protocol, wildcard(address))) {
+            Some(covered) if !address.is_unspecified() => ports.clone().without(covered),
+            _ => ports.clone(),
+        }
+    }
+
+    /// Those to hold that the other has not.
     fn without(&self, other: &Self) -> BTreeSet<Key> {
         let keys = |(&(protocol, address), ports): (&(Protocol, IpAddr), &PortSet)| {
-            let ports = ports.clone();
+            let ports = self.held_by(protocol, address, ports);
             let ports = match other.0.get(&(protocol, address)) {
-                Some(known) => ports.without(known),
+                Some(known) => ports.without(&other.held_by(protocol, address, known)),
                 None => ports,
             };
             ports.iter().map(|port| Key { port, protocol, address }).collect::<Vec<_>>()
@@ -293,6 +311,28 @@ mod tests {
         let shown: Vec<_> = keys.iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
         assert_eq!(shown, ["0.0.0.0:80", ":::80", "192.0.2.1:81"]);
         assert_eq!(Wanted::of(&model).ports().to_string(), "80-81");
+    }
+
+    #[test]
+    fn what_comes_is_added_and_what_goes_has_all_counted_anew() {
+        let mut model = Model::default();
+        let network = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
+        model.create_network(&network, random_ula([1; 7]), &Host::default()).expect("a network");
+        let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
+        model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
+        let mut wanted = Wanted::of(&model);
+        for step in ["192.0.2.1:80:80", "80:82", "-192.0.2.1:80", "5:5/sctp", "90:90/udp", "-80", "-90/udp"] {
+            let before = model.clone();
+            match step.strip_prefix('-') {
+                Some(port) => drop(model.unpublish(&port.parse().expect("a port")).expect("unpublished")),
+                None => drop(model.publish(&step.parse().expect("a port"), "web", None, &[]).expect("published")),
+            }
+            let (after, anew) = (wanted.after(&before, &model), Wanted::of(&model));
+            assert_eq!(after.without(&Wanted::default()), anew.without(&Wanted::default()), "after {step}");
+            assert_eq!(after.ports(), anew.ports(), "after {step}");
+            wanted = after;
+        }
+        assert!(wanted.without(&Wanted::default()).is_empty());
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub fn read(tables: &Tables) -> Result<Contents> {
         by_gateway: tables.networks_by_gateway()?.into_iter().collect(),
         members: tables.members()?.into_iter().collect(),
         subnets: tables.subnets()?.into_iter().collect(),
-        publications,
+        publications: publications.into_iter().collect(),
         denied: tables.guard().denied()?.into_iter().collect::<BTreeSet<_>>().into(),
         guard: tables.guard().rules()?,
     })

@@ -100,6 +100,7 @@ fn network_request(arguments: CreateArguments) -> NetworkRequest {
         learning: arguments.learning,
         ageing: arguments.ageing,
         mtu: arguments.mtu,
+        big_tcp: arguments.big_tcp,
     }
 }
 

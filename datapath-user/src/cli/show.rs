@@ -40,7 +40,12 @@ pub fn inspect<T: Serialize>(value: &T) -> Result<String> {
 
 /// `network create`
 pub fn created(network: &Network) -> Result<String> {
-    Ok(format!("network {} created: {}, gateway {}\n", network.name, list(&network.subnets), list(&network.gateways)))
+    let (subnets, gateways) = (list(&network.subnets), list(&network.gateways));
+    let mut text = format!("network {} created: {subnets}, gateway {gateways}\n", network.name);
+    if network.big_tcp.is_some_and(|size| size.ipv4 < size.ipv6) {
+        text += "BIG TCP is for IPv6 only: this kernel has it for IPv4 from Linux 6.3 on\n";
+    }
+    Ok(text)
 }
 
 /// `network ls`
@@ -53,6 +58,7 @@ pub fn networks(networks: &[Network]) -> Result<String> {
         options.extend((!network.masquerade).then_some("no-masquerade"));
         options.extend(network.mss_clamp.then_some("mss-clamp"));
         options.extend(network.learning.then_some("learning"));
+        options.extend(network.big_tcp.map(|_| "big-tcp"));
         let modes = if network.gateway_mode == network.gateway_mode_ipv6 {
             network.gateway_mode.to_string()
         } else {

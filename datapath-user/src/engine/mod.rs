@@ -85,7 +85,7 @@ impl Engine {
     /// Makes `next` the state: stored first, then applied. When that fails, all is as before.
     async fn change(&mut self, next: Model, namespaces: &Namespaces) -> Result<(), Failure> {
         let before = std::mem::replace(&mut self.state.model, next);
-        let changed = self.store_and_apply(namespaces).await;
+        let changed = self.store_and_apply(&before, namespaces).await;
         if let Err(failure) = &changed {
             tracing::error!("taken back: {failure}");
             // What was given out is not given out again: the kernel may have seen it.
@@ -99,8 +99,8 @@ impl Engine {
         changed
     }
 
-    async fn store_and_apply(&mut self, namespaces: &Namespaces) -> Result<(), Failure> {
-        let wanted = WantedPorts::of(&self.state.model);
+    async fn store_and_apply(&mut self, before: &Model, namespaces: &Namespaces) -> Result<(), Failure> {
+        let wanted = self.actual.reservations.needed().after(before, &self.state.model);
         let ports = wanted.ports();
         // Before the maps: what fails after them would leave them changed.
         if self.actual.reservations.needed().ports() != ports {

@@ -44,6 +44,7 @@ async fn pair(netlink: &Netlink, name: &str) -> (u32, u32) {
         mac: [2, 0, 0, 0, 0, 1],
         far_mac: [2, 0, 0, 0, 0, 2],
         mtu: 1_500,
+        big_tcp: false,
     };
     netlink.create_gateway_pair(&pair).await.expect("a new pair")
 }

@@ -20,17 +20,22 @@ pub struct Features {
     pub tcx: bool,
     /// The route lookup of a program also gives the source address (Linux 6.7, commit dab4e1f06cab).
     pub fib_source: bool,
+    /// Devices take IPv4 packets above 64 KiB (BIG TCP; Linux 6.3, commit b1a78b9b9886), as those of IPv6 since Linux 5.19.
+    pub big_tcp_ipv4: bool,
 }
 
-/// Looks. Asks the kernel where it can be asked without changing anything; `fib_source` goes by the release, because
-/// a lookup with an unknown flag only fails inside a program that is attached to a device.
+/// Looks. Asks the kernel where it can be asked without changing anything; `fib_source` and `big_tcp_ipv4` go by the
+/// release: a lookup with an unknown flag only fails inside a program that is attached to a device, and an unknown attribute of
+/// a device does not fail at all.
 pub fn features() -> Features {
     let kernel = release();
+    let since = |wanted| version(&kernel).is_some_and(|version| version >= wanted);
     Features {
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         jit: bpf::has_jit().unwrap_or(false),
         tcx: bpf::has_tcx().unwrap_or(false),
-        fib_source: version(&kernel).is_some_and(|version| version >= (6, 7)),
+        fib_source: since((6, 7)),
+        big_tcp_ipv4: since((6, 3)),
         kernel,
     }
 }

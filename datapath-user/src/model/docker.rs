@@ -191,6 +191,7 @@ impl Model {
             mss_clamp: false,
             ageing: None,
             mtu: wanted.mtu,
+            big_tcp: false,
             mac: bridge.mac,
             far_mac: bridge.mac,
             last_given: vec![None; wanted.subnets.len()],

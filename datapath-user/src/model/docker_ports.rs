@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use super::publication::describe_host;
 use super::{DockerPort, Endpoint, GatewayMode, Inventory, Model, Protocol, Publication, Refusal};
@@ -18,16 +17,22 @@ impl Model {
         }
         let resolved = inventory.ports.iter().flat_map(|port| self.resolve(port, &endpoints));
         let mut wanted: BTreeMap<_, _> = resolved.map(|wanted| (wanted.key(), wanted)).collect();
-        self.publications.retain(|_, publication| {
-            let Some(key) = key_of(publication) else { return true };
-            let Some(known) = wanted.remove(&key) else { return false };
+        let theirs = self.publications.values().filter_map(|p| Some((p.index, key_of(p)?)));
+        for (index, key) in theirs.collect::<Vec<_>>() {
+            let Some(known) = wanted.remove(&key) else {
+                self.publications.remove(index);
+                continue;
+            };
+            let publication = &self.publications[index];
             if publication.endpoint != known.endpoint || publication.network.as_ref() != Some(&known.network) {
-                let publication = Arc::make_mut(publication);
-                publication.endpoint = known.endpoint;
-                publication.network = Some(known.network);
+                let moved = Publication {
+                    endpoint: known.endpoint,
+                    network: Some(known.network),
+                    ..Publication::clone(publication)
+                };
+                self.publications.insert(index, moved.into());
             }
-            true
-        });
+        }
         wanted.into_values().collect()
     }
 

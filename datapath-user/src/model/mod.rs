@@ -42,6 +42,8 @@ pub use port_spec::{HostPorts, PortRange, PortSpec, Protocol, UnpublishSpec};
 pub use publication::{Publication, Target};
 pub use refusal::{Kind, Refusal};
 
+use crate::shared::Shared;
+
 /// What of the host the model must respect.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
@@ -61,7 +63,7 @@ pub struct Model {
     /// Endpoints by index.
     pub endpoints: BTreeMap<u32, Arc<Endpoint>>,
     /// Publications by index.
-    pub publications: BTreeMap<u32, Arc<Publication>>,
+    pub publications: Shared<Arc<Publication>>,
     /// What comes in by uplinks.
     pub guard: Guard,
 }

@@ -72,6 +72,9 @@ pub struct Network {
     pub ageing: Option<u16>,
     /// Largest IP packet.
     pub mtu: u32,
+    /// Its devices take TCP packets above 64 KiB, which are cut into segments where they leave it.
+    #[serde(default)]
+    pub big_tcp: bool,
     /// MAC address of the gateway device.
     pub mac: Mac,
     /// MAC address of the far end of the gateway device's pair.
@@ -159,6 +162,9 @@ pub struct NetworkRequest {
     /// Largest IP packet.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// TCP packets above 64 KiB between endpoints.
+    #[serde(default)]
+    pub big_tcp: bool,
 }
 
 impl Model {
@@ -193,6 +199,7 @@ impl Model {
             mss_clamp: request.mss_clamp,
             ageing,
             mtu,
+            big_tcp: request.big_tcp,
             mac: self.counters.next_mac()?,
             far_mac: self.counters.next_mac()?,
             docker: None,

@@ -63,7 +63,7 @@ impl Model {
 
     /// An index for a new publication.
     pub(super) fn next_publication_index(&mut self) -> Result<u32, Refusal> {
-        let taken = |index| self.publications.contains_key(&index);
+        let taken = |index| self.publications.contains(index);
         let index = next_in_round(self.counters.publication, PUBLICATION_LIMIT, taken);
         self.counters.publication = index.ok_or_else(|| {
             Refusal::conflict(
@@ -84,13 +84,13 @@ impl Model {
             .values()
             .find(|p| p.host_ip == spec.host_ip && p.host == spec.host && p.protocol == spec.protocol)
             .map(|p| p.index);
-        if let Some(theirs) = exact.and_then(|index| self.publications.get(&index)).filter(|p| p.docker.is_some()) {
+        if let Some(theirs) = exact.and_then(|index| self.publications.get(index)).filter(|p| p.docker.is_some()) {
             return Err(Refusal::conflict(
                 format!("port {} was published by Docker, for {}", theirs.describe(), theirs.endpoint),
                 "remove the container, or run it without this port",
             ));
         }
-        if let Some(publication) = exact.and_then(|index| self.publications.remove(&index)) {
+        if let Some(publication) = exact.and_then(|index| self.publications.remove(index)) {
             return Ok(Arc::unwrap_or_clone(publication));
         }
         let what = format!("port {} is not published", describe_host(spec.host_ip, spec.host, spec.protocol));
@@ -111,22 +111,21 @@ impl Model {
             by_name.entry(&endpoint.name).or_default().push(endpoint);
         }
         by_name.values_mut().for_each(|named| named.sort_by_key(|endpoint| endpoint.generation));
-        let targets: Vec<_> = self
+        let moved: Vec<_> = self
             .publications
             .values()
-            .map(|p| {
+            .filter_map(|p| {
                 let named = by_name.get(p.endpoint.as_str()).map_or(&[][..], Vec::as_slice);
                 let target = self.target_among(named, p.network.as_deref());
-                (p.index, target.map(|target| self.target_at(target, p.host_ip)))
+                let target = target.map(|target| self.target_at(target, p.host_ip));
+                (p.target != target).then_some((p.index, target))
             })
             .collect();
-        for (index, target) in targets {
-            let Some(publication) = self.publications.get_mut(&index) else { continue };
-            if publication.target != target {
-                let publication = Arc::make_mut(publication);
-                publication.generation = self.counters.next_generation()?;
-                publication.target = target;
-            }
+        for (index, target) in moved {
+            let Some(publication) = self.publications.get_mut(index) else { continue };
+            let publication = Arc::make_mut(publication);
+            publication.generation = self.counters.next_generation()?;
+            publication.target = target;
         }
         Ok(())
     }
@@ -217,11 +216,14 @@ impl Model {
 
     /// Where the gateway mode is routed, a container's port is reached as it is, and so is published once.
     fn check_routed(&self, spec: &PortSpec, target: &Target) -> Result<(), Refusal> {
+        if !target.routed {
+            return Ok(());
+        }
         let same = |other: &&Publication| {
             let there = other.target.as_ref().is_some_and(|other| other.generation == target.generation);
             there && other.protocol == spec.protocol && other.container.meets(spec.container)
         };
-        match self.publications.values().map(AsRef::as_ref).find(same).filter(|_| target.routed) {
+        match self.publications.values().map(AsRef::as_ref).find(same) {
             Some(other) => Err(Refusal::conflict(
                 format!(
                     "container port {}/{} of {} is published already",

@@ -224,9 +224,9 @@ fn publications_wait_for_their_endpoint() {
     attach(&mut model, "web", "app", 1);
     let first = model.publish(&"80:80".parse().expect("a form"), "web", None, &[]).expect("published");
     model.detach("web", None).expect("detached");
-    assert_eq!(model.publications[&first.index].target, None);
+    assert_eq!(model.publications[first.index].target, None);
     let again = attach(&mut model, "web", "app", 2);
-    let now = &model.publications[&first.index];
+    let now = &model.publications[first.index];
     assert_eq!(now.target.as_ref().map(|target| target.generation), Some(again.generation));
     assert!(now.generation > first.generation);
     refused(model.publish(&"81:80".parse().expect("a form"), "nobody", None, &[]), "no endpoint \"nobody\"");
@@ -259,7 +259,7 @@ fn state_survives_being_written() {
     }
     survives(&model.networks["app"]);
     survives(model.endpoints[&1].as_ref());
-    survives(model.publications[&1].as_ref());
+    survives(model.publications[1].as_ref());
     survives(&model.counters);
 }
 

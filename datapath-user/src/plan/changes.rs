@@ -6,7 +6,7 @@ use datapath_common::abi::{Address, Endpoint, Guard, Network, Publication};
 use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 
-use super::{Contents, Keys};
+use super::{Contents, Keys, Published};
 
 /// One change of the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +75,17 @@ pub enum Change {
 #[must_use]
 pub fn changes(desired: &Contents, actual: &Contents) -> Vec<Change> {
     let mut plan = Vec::new();
+    let published = actual.publications.differences(&desired.publications);
     remove_members(desired, actual, &mut plan);
+    unpublish(&published, &mut plan);
     remove_keys(desired, actual, &mut plan);
     write_values(desired, actual, &mut plan);
+    write_publications(&published, &mut plan);
     write_keys(desired, actual, &mut plan);
+    publish(&published, &mut plan);
     add_members(desired, actual, &mut plan);
     clear_values(desired, actual, &mut plan);
+    clear_publications(&published, &mut plan);
     guard(desired, actual, &mut plan);
     plan
 }
@@ -137,25 +142,6 @@ fn add_members(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
 }
 
 fn remove_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
-    let mut still_wanted: Option<Keys> = None;
-    for (index, published) in &actual.publications {
-        let lost = match desired.publications.get(index) {
-            Some(kept) if kept.keys == published.keys => continue,
-            Some(kept) => published.keys.without(&kept.keys),
-            None => published.keys.clone(),
-        };
-        // A key that goes on to another publication is overwritten, not deleted.
-        let wanted = still_wanted
-            .get_or_insert_with(|| Keys::union(desired.publications.values().map(|published| &published.keys)));
-        let leaving = lost.without(wanted);
-        let moving = lost.without(&leaving);
-        if !leaving.is_empty() {
-            plan.push(Change::Unpublish(*index, leaving));
-        }
-        if !moving.is_empty() {
-            plan.push(Change::HandOver(*index, moving));
-        }
-    }
     let gone = |map: &BTreeMap<u32, u32>, kept: &BTreeMap<u32, u32>| -> Vec<u32> {
         map.keys().filter(|key| !kept.contains_key(key)).copied().collect()
     };
@@ -177,15 +163,6 @@ fn write_values(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
         }
         if present != Some(value) {
             plan.push(Change::SetEndpoint(*index, *value));
-        }
-    }
-    for (index, published) in &desired.publications {
-        let present = actual.publications.get(index).map(|present| &present.value);
-        if present.is_none() {
-            plan.push(Change::ZeroHits(*index));
-        }
-        if present != Some(&published.value) {
-            plan.push(Change::SetPublication(*index, published.value));
         }
     }
     for (id, value) in &desired.networks {
@@ -227,25 +204,54 @@ fn write_keys(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
             plan.push(Change::SetMac(key.0, key.1, *index));
         }
     }
-    for (index, published) in &desired.publications {
-        let coming = match actual.publications.get(index) {
-            Some(present) if present.keys == published.keys => continue,
-            Some(present) => published.keys.without(&present.keys),
-            None => published.keys.clone(),
-        };
-        if !coming.is_empty() {
-            plan.push(Change::Publish(*index, coming));
-        }
-    }
 }
 
 fn clear_values(desired: &Contents, actual: &Contents, plan: &mut Vec<Change>) {
     let endpoints = actual.endpoints.keys().filter(|index| !desired.endpoints.contains_key(index));
     plan.extend(endpoints.map(|index| Change::ClearEndpoint(*index)));
-    let publications = actual.publications.keys().filter(|index| !desired.publications.contains_key(index));
-    plan.extend(publications.map(|index| Change::ClearPublication(*index)));
     let networks = actual.networks.keys().filter(|id| !desired.networks.contains_key(id));
     plan.extend(networks.map(|id| Change::ClearNetwork(*id)));
+}
+
+/// A publication that differs: its index, what the maps hold, and what they shall.
+type Difference<'a> = (u32, Option<&'a Published>, Option<&'a Published>);
+
+fn unpublish(differences: &[Difference<'_>], plan: &mut Vec<Change>) {
+    let keys = |published: Option<&Published>| published.map(|published| published.keys.clone()).unwrap_or_default();
+    // A key that goes on to another publication is overwritten, not deleted.
+    let wanted = Keys::union(differences.iter().filter_map(|(.., wanted)| *wanted).map(|wanted| &wanted.keys));
+    for (index, actual, desired) in differences {
+        let lost = keys(*actual).without(&keys(*desired));
+        let leaving = lost.without(&wanted);
+        let moving = lost.without(&leaving);
+        if !leaving.is_empty() {
+            plan.push(Change::Unpublish(*index, leaving));
+        }
+        if !moving.is_empty() {
+            plan.push(Change::HandOver(*index, moving));
+        }
+    }
+}
+
+fn write_publications(differences: &[Difference<'_>], plan: &mut Vec<Change>) {
+    for (index, actual, desired) in differences {
+        let (Some(desired), present) = (desired, actual.map(|actual| actual.value)) else { continue };
+        plan.extend(present.is_none().then_some(Change::ZeroHits(*index)));
+        plan.extend((present != Some(desired.value)).then_some(Change::SetPublication(*index, desired.value)));
+    }
+}
+
+fn publish(differences: &[Difference<'_>], plan: &mut Vec<Change>) {
+    for (index, actual, desired) in differences {
+        let Some(desired) = desired else { continue };
+        let coming = actual.map_or_else(|| desired.keys.clone(), |actual| desired.keys.without(&actual.keys));
+        plan.extend((!coming.is_empty()).then_some(Change::Publish(*index, coming)));
+    }
+}
+
+fn clear_publications(differences: &[Difference<'_>], plan: &mut Vec<Change>) {
+    let gone = differences.iter().filter(|(.., desired)| desired.is_none());
+    plan.extend(gone.map(|(index, ..)| Change::ClearPublication(*index)));
 }
 
 impl Contents {
@@ -269,8 +275,8 @@ impl Contents {
             Change::RemoveMember(network, position) => drop(self.members.remove(&(*network, *position))),
             Change::SetSubnet(subnet, id) => drop(self.subnets.insert(*subnet, *id)),
             Change::RemoveSubnet(subnet) => drop(self.subnets.remove(subnet)),
-            Change::SetPublication(index, value) => self.publications.entry(*index).or_default().value = *value,
-            Change::ClearPublication(index) => drop(self.publications.remove(index)),
+            Change::SetPublication(index, value) => self.publications.get_or_default(*index).value = *value,
+            Change::ClearPublication(index) => drop(self.publications.remove(*index)),
             Change::Deny(prefixes) => self.denied.prefixes_mut().extend(prefixes),
             Change::Undeny(prefixes) => {
                 let leaving: BTreeSet<_> = prefixes.iter().collect();
@@ -278,11 +284,11 @@ impl Contents {
             }
             Change::SetGuard(guard) => self.guard = *guard,
             Change::Publish(index, keys) => {
-                let published = self.publications.entry(*index).or_default();
+                let published = self.publications.get_or_default(*index);
                 published.keys = Keys::union([&published.keys, keys]);
             }
             Change::Unpublish(index, keys) | Change::HandOver(index, keys) => {
-                if let Some(published) = self.publications.get_mut(index) {
+                if let Some(published) = self.publications.get_mut(*index) {
                     published.keys = published.keys.without(keys);
                 }
             }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::{Devices, Keys};
 use crate::model::{self, Denied, GatewayMode, Model};
+use crate::shared::Shared;
 
 /// The content of every map that the model decides. What follows the host (its addresses and uplinks) is not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct Contents {
     /// `SUBNETS`.
     pub subnets: BTreeMap<IpNet, u32>,
     /// `PUBLICATIONS`, with the keys of each in `PUBLISHED`.
-    pub publications: BTreeMap<u32, Published>,
+    pub publications: Shared<Published>,
     /// `DENIED_V4` and `DENIED_V6`.
     pub denied: Denied,
     /// `GUARD`.
@@ -43,6 +44,35 @@ pub struct Published {
     pub value: Publication,
     /// The keys that lead to it.
     pub keys: Keys,
+}
+
+/// What contents were desired for.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    /// The model.
+    pub model: Model,
+    /// The devices.
+    pub devices: Devices,
+}
+
+/// The same as [`desired`], where `actual` is what was desired for `basis`: publications that do not differ are not looked at.
+#[must_use]
+pub fn desired_after(basis: &Basis, model: &Model, devices: &Devices, actual: &Contents) -> Contents {
+    let before = &basis.model;
+    if (&before.networks, &before.endpoints, &basis.devices) != (&model.networks, &model.endpoints, devices) {
+        return desired(model, devices, actual);
+    }
+    let mut contents = Contents { denied: model.guard.denied.clone(), guard: model.guard.to_map(), ..actual.clone() };
+    for (index, before, now) in before.publications.differences(&model.publications) {
+        if let Some(before) = before {
+            contents.count_publication(before, |count, ports| count - ports);
+            contents.publications.remove(index);
+        }
+        if let Some(now) = now {
+            contents.add_publication(now);
+        }
+    }
+    contents
 }
 
 /// What the maps shall hold for `model` on these devices. `actual` gives the members' present positions, which are
@@ -128,12 +158,7 @@ impl Contents {
     }
 
     fn add_publication(&mut self, publication: &model::Publication) {
-        let target = publication.target.as_ref().filter(|target| {
-            self.endpoints.get(&target.index).is_some_and(|endpoint| endpoint.generation == target.generation)
-        });
-        if let Some(endpoint) = target.and_then(|target| self.endpoints.get_mut(&target.index)) {
-            endpoint.publications += publication.host.count();
-        }
+        let target = self.count_publication(publication, |count, ports| count + ports);
         // One that waits keeps its place and its count of flows, and no key leads to it.
         let value = Publication {
             generation: publication.generation,
@@ -150,6 +175,21 @@ impl Contents {
             answered.iter().map(|ip| Keys::of((*ip).into(), protocol, ports.first, ports.last)).collect();
         let keys = Keys::union(&keys);
         self.publications.insert(publication.index, Published { value, keys });
+    }
+
+    /// Counts the ports in with the endpoint that they lead to, or out, and says where that is.
+    fn count_publication<'a>(
+        &mut self,
+        publication: &'a model::Publication,
+        counted: impl Fn(u32, u32) -> u32,
+    ) -> Option<&'a model::Target> {
+        let target = publication.target.as_ref()?;
+        let endpoint = self.endpoints.get_mut(&target.index)?;
+        if endpoint.generation != target.generation {
+            return None;
+        }
+        endpoint.publications = counted(endpoint.publications, publication.host.count());
+        Some(target)
     }
 
     /// Members keep their positions; the last one moves into a hole; new ones come at the end, after all that stay.

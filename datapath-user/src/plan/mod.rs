@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use changes::{Change, changes};
-pub use contents::{Contents, Published, desired};
+pub use contents::{Basis, Contents, Published, desired, desired_after};
 pub use keys::Keys;
 use rustc_hash::FxHashSet;
 

@@ -1,5 +1,6 @@
 //! The plan leads to what is desired, from anywhere, and in the right order.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -91,7 +92,7 @@ fn contents_of_a_network_and_its_endpoint() {
     assert_eq!(web.publications, 3);
     assert_eq!(contents.by_address.values().filter(|index| **index == 1).count(), 3, "IPv4, IPv6 and link-local");
     assert_eq!(contents.by_address.keys().filter(|(network, _)| *network == 2).count(), 1, "IPv4 gateway only");
-    let published = &contents.publications[&1];
+    let published = &contents.publications[1];
     assert_eq!((published.keys.count(), published.value.count), (6, 3));
     assert!(published.keys.iter().any(|key| key.port == 8_000u16.to_be()));
 }
@@ -140,8 +141,8 @@ fn what_waits_has_no_keys_and_keeps_its_count() {
     let before = contents_of(&model);
     model.detach("web", None).expect("detached");
     let waiting = desired(&model, &devices_of(&model), &before);
-    assert!(waiting.publications[&1].keys.is_empty());
-    assert_eq!(waiting.publications[&1].value.endpoint_generation, 0);
+    assert!(waiting.publications[1].keys.is_empty());
+    assert_eq!(waiting.publications[1].value.endpoint_generation, 0);
     let plan = changes(&before, &waiting);
     assert!(!plan.iter().any(|change| matches!(change, Change::ZeroHits(_))));
 }
@@ -180,5 +181,27 @@ proptest! {
         let (wanted, reached) = (to.clone(), carry_out(&changes(&to, &from), &from));
         prop_assert_eq!(&reached, &wanted);
         prop_assert!(changes(&wanted, &reached).is_empty());
+    }
+
+    #[test]
+    fn what_differs_is_enough(
+        from in prop::collection::btree_set(0usize..5, 0..5),
+        to in prop::collection::btree_set(0usize..5, 0..5),
+        without_port in any::<bool>(),
+    ) {
+        let ports = ["80:80", "81:80/udp", "8000-8010:80-90", "192.0.2.1:82:80", "80:80/sctp"];
+        let publish = |which: &BTreeSet<usize>| {
+            model_with(&[("web", "app"), ("sql", "db")], &which.iter().map(|port| ports[*port]).collect::<Vec<_>>())
+        };
+        let (from, to) = (publish(&from), publish(&to));
+        let mut devices = devices_of(&from);
+        if without_port {
+            devices.ports.pop_first();
+        }
+        let before = desired(&from, &devices, &Contents::default());
+        let basis = Basis { model: from, devices: devices.clone() };
+        prop_assert_eq!(desired_after(&basis, &to, &devices, &before), desired(&to, &devices, &before));
+        let elsewhere = devices_of(&Model::default());
+        prop_assert_eq!(desired_after(&basis, &to, &elsewhere, &before), desired(&to, &elsewhere, &before));
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use datapath_common::abi::ABI_VERSION;
 
-use super::{Docker, Endpoint, Fill, Flow, Names, Network, Port, PortState, Status, Uplink};
+use super::{BigTcp, Docker, Endpoint, Fill, Flow, Names, Network, Port, PortState, Status, Uplink};
 use crate::engine::{Readers, Snapshot};
+use crate::kernel::netlink::{BIG_TCP, LEGACY_TCP};
 use crate::kernel::{Tables, probes};
 use crate::model;
 
@@ -29,11 +30,16 @@ pub fn network(snapshot: &Snapshot, network: &model::Network) -> Network {
         learning: network.ageing.is_some(),
         ageing: network.ageing,
         mtu: network.mtu,
+        big_tcp: network.big_tcp.then(big_tcp),
         device: network.device(),
         mac: network.mac,
         endpoints: snapshot.model.endpoints_on(&network.name).map(|endpoint| endpoint.name.clone()).collect(),
         docker: network.docker.as_ref().map(|docker| docker.id.clone()),
     }
+}
+
+fn big_tcp() -> BigTcp {
+    BigTcp { ipv4: if probes::features().big_tcp_ipv4 { BIG_TCP } else { LEGACY_TCP }, ipv6: BIG_TCP }
 }
 
 /// An endpoint.

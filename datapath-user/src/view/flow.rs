@@ -62,7 +62,7 @@ impl Flow {
     pub fn of(flow: &abi::Flow, names: &Names) -> Option<Self> {
         let now = flows::now();
         let left = flow.deadline.checked_sub(now)?;
-        let age = Duration::from_nanos(now.saturating_sub(flow.created));
+        let age = Duration::from_nanos(now).saturating_sub(Duration::from_secs(flow.created.into()));
         let (original, reply) = (&flow.original, &flow.reply);
         Some(Self {
             protocol: protocol_name(original.protocol),

@@ -50,6 +50,8 @@ pub struct Network {
     pub ageing: Option<u16>,
     /// Largest IP packet.
     pub mtu: u32,
+    /// With BIG TCP: the largest TCP packet, in bytes, that its devices take before it is cut into segments.
+    pub big_tcp: Option<BigTcp>,
     /// The gateway device on the host.
     pub device: String,
     /// Its MAC address.
@@ -58,6 +60,15 @@ pub struct Network {
     pub endpoints: Vec<String>,
     /// dockerd's id of the network, where it is dockerd's.
     pub docker: Option<String>,
+}
+
+/// What BIG TCP comes to on this kernel, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BigTcp {
+    /// By IPv4; 65,536, as without BIG TCP, where the kernel has it for IPv6 only.
+    pub ipv4: u32,
+    /// By IPv6.
+    pub ipv6: u32,
 }
 
 /// An endpoint.

@@ -301,7 +301,7 @@ fn contents(state: &State) -> Contents {
         by_gateway: state.by_gateway.iter().map(|(ifindex, id)| (*ifindex, *id)).collect(),
         members: state.members.iter().map(|(position, ifindex)| (*position, *ifindex)).collect(),
         subnets: subnets.collect(),
-        publications,
+        publications: publications.into_iter().collect(),
         guard: state.guard,
         ..Contents::default()
     }

@@ -12,6 +12,11 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{Netlink, error_number, unless_missing};
 
+/// Bytes of the largest TCP packet that devices with BIG TCP take: more costs streams again (docs/performance.md).
+pub const BIG_TCP: u32 = 192 << 10;
+/// The same without BIG TCP (GSO_LEGACY_MAX_SIZE of the kernel).
+pub const LEGACY_TCP: u32 = 64 << 10;
+
 /// A device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
@@ -41,6 +46,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Id of the XDP program on it, in whichever mode.
     pub xdp: Option<u32>,
+    /// Bytes of the largest TCP packets that it takes, by IPv4 and by IPv6.
+    pub largest_tcp: [u32; 2],
 }
 
 impl From<LinkMessage> for Link {
@@ -60,6 +67,7 @@ impl From<LinkMessage> for Link {
             peer_netns: None,
             alias: None,
             xdp: None,
+            largest_tcp: [LEGACY_TCP; 2],
         };
         for attribute in message.attributes {
             match attribute {
@@ -70,6 +78,8 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Link(index) => link.peer_index = Some(index),
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::GsoIpv4MaxSize(size) => link.largest_tcp[0] = size,
+                LinkAttribute::GsoMaxSize(size) => link.largest_tcp[1] = size,
                 LinkAttribute::Xdp(attributes) => {
                     link.xdp = attributes.into_iter().find_map(|attribute| match attribute {
                         LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) if id != 0 => Some(id),
@@ -102,6 +112,8 @@ pub struct GatewayPair {
     pub far_mac: [u8; 6],
     /// Largest IP packet in bytes.
     pub mtu: u32,
+    /// Whether both ends take packets of [`BIG_TCP`] bytes.
+    pub big_tcp: bool,
 }
 
 /// The veth pair of an endpoint: one end in the host, one in the container's namespace.
@@ -115,6 +127,8 @@ pub struct EndpointPair {
     pub mac: [u8; 6],
     /// Largest IP packet in bytes.
     pub mtu: u32,
+    /// Whether both ends take packets of [`BIG_TCP`] bytes.
+    pub big_tcp: bool,
 }
 
 /// The other end of a pair.
@@ -175,8 +189,10 @@ impl Netlink {
 
     /// Creates a gateway pair, both ends down. Returns the indices of the gateway and of the far end.
     pub async fn create_gateway_pair(&self, pair: &GatewayPair) -> Result<(u32, u32)> {
-        let far = LinkUnspec::new_with_name(&pair.far_name).address(pair.far_mac.to_vec()).mtu(pair.mtu).build();
-        let message = veth(&pair.name, far).address(pair.mac.to_vec()).mtu(pair.mtu).build();
+        let far = LinkUnspec::new_with_name(&pair.far_name).address(pair.far_mac.to_vec());
+        let far = sized(far, pair.mtu, pair.big_tcp).build();
+        let near = veth(&pair.name, far).address(pair.mac.to_vec());
+        let message = sized(near, pair.mtu, pair.big_tcp).build();
         self.create(&pair.name, message).await?;
         let indices = async { Ok((self.index_of(&pair.name).await?, self.index_of(&pair.far_name).await?)) };
         self.or_delete(&pair.name, indices.await).await
@@ -185,12 +201,10 @@ impl Netlink {
     /// Creates an endpoint's pair, both ends down, the container's end directly in its namespace under its final
     /// name. Returns the index of the host's end.
     pub async fn create_endpoint_pair(&self, pair: &EndpointPair, netns: BorrowedFd<'_>) -> Result<u32> {
-        let inside = LinkUnspec::new_with_name(&pair.container_name)
-            .address(pair.mac.to_vec())
-            .mtu(pair.mtu)
-            .setns_by_fd(netns.as_raw_fd())
-            .build();
-        let message = veth(&pair.host_name, inside).mtu(pair.mtu).build();
+        let inside =
+            LinkUnspec::new_with_name(&pair.container_name).address(pair.mac.to_vec()).setns_by_fd(netns.as_raw_fd());
+        let inside = sized(inside, pair.mtu, pair.big_tcp).build();
+        let message = sized(veth(&pair.host_name, inside), pair.mtu, pair.big_tcp).build();
         match self.handle.link().add(message).execute().await {
             Ok(()) => {}
             // The kernel says the same for either end.
@@ -271,6 +285,20 @@ impl Netlink {
 
 fn veth(name: &str, peer: LinkMessage) -> LinkMessageBuilder<LinkVeth> {
     LinkVeth::new(name, "").set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+}
+
+/// A device that is to take packets of this size. One that takes larger ones of TCP too says so to its own stack, which makes them
+/// (gso), and to what puts received ones together (gro). A kernel without the attributes for IPv4 (before Linux 6.3) passes over them.
+fn sized<T>(device: LinkMessageBuilder<T>, mtu: u32, big_tcp: bool) -> LinkMessageBuilder<T> {
+    let device = device.mtu(mtu);
+    if !big_tcp {
+        return device;
+    }
+    device
+        .append_extra_attribute(LinkAttribute::GsoMaxSize(BIG_TCP))
+        .append_extra_attribute(LinkAttribute::GroMaxSize(BIG_TCP))
+        .append_extra_attribute(LinkAttribute::GsoIpv4MaxSize(BIG_TCP))
+        .append_extra_attribute(LinkAttribute::GroIpv4MaxSize(BIG_TCP))
 }
 
 fn absent(found: Result<Option<LinkMessage>, rtnetlink::Error>) -> Result<Option<Link>, rtnetlink::Error> {

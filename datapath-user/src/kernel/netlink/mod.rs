@@ -17,7 +17,7 @@ use rtnetlink::Handle;
 pub use addresses::LocalAddress;
 use dump::Dumps;
 pub use filters::{Direction, Filter};
-pub use links::{EndpointPair, FarEnd, GatewayPair, Link};
+pub use links::{BIG_TCP, EndpointPair, FarEnd, GatewayPair, LEGACY_TCP, Link};
 pub use routes::{MAIN_TABLE, Route};
 pub use rules::Rule;
 pub use uplinks::{UplinkInterface, UplinkRule, uplinks};

@@ -4,10 +4,12 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use nix::sched::{CloneFlags, unshare};
+use rtnetlink::packet_route::link::LinkAttribute;
 use tokio::time::timeout;
 
-use super::{EndpointPair, GatewayPair, Netlink, UplinkRule, Watch, uplinks};
+use super::{BIG_TCP, EndpointPair, GatewayPair, LEGACY_TCP, Netlink, UplinkRule, Watch, uplinks};
 use crate::kernel::scratch;
 
 fn pair() -> GatewayPair {
@@ -17,6 +19,7 @@ fn pair() -> GatewayPair {
         mac: [2, 0, 0, 0, 0, 1],
         far_mac: [2, 0, 0, 0, 0, 2],
         mtu: 1_420,
+        big_tcp: false,
     }
 }
 
@@ -53,6 +56,33 @@ fn gateway_pairs_come_and_go() {
         netlink.delete_link_named("kt-gw").await.expect("missing is no error");
         netlink.delete_link(near).await.expect("missing is no error");
         assert!(netlink.link(far).await.expect("readable").is_none());
+    });
+}
+
+/// The limits of a device: largest packets of TCP by IPv4 and by IPv6, made and put together.
+async fn limits(netlink: &Netlink, index: u32) -> [u32; 4] {
+    let found = netlink.handle.link().get().match_index(index).execute().try_next().await;
+    let attributes = found.expect("readable").expect("there").attributes;
+    let limit = |of: fn(&LinkAttribute) -> Option<u32>| attributes.iter().find_map(of).expect("Linux 6.3 or later");
+    [
+        limit(|attribute| if let LinkAttribute::GsoIpv4MaxSize(size) = attribute { Some(*size) } else { None }),
+        limit(|attribute| if let LinkAttribute::GsoMaxSize(size) = attribute { Some(*size) } else { None }),
+        limit(|attribute| if let LinkAttribute::GroIpv4MaxSize(size) = attribute { Some(*size) } else { None }),
+        limit(|attribute| if let LinkAttribute::GroMaxSize(size) = attribute { Some(*size) } else { None }),
+    ]
+}
+
+#[test]
+fn both_ends_of_a_pair_take_large_packets() {
+    scratch::in_namespace_async(async || {
+        let netlink = Netlink::open().expect("a socket");
+        for (big_tcp, size) in [(false, LEGACY_TCP), (true, BIG_TCP)] {
+            let (near, far) = netlink.create_gateway_pair(&GatewayPair { big_tcp, ..pair() }).await.expect("new");
+            for end in [near, far] {
+                assert_eq!(limits(&netlink, end).await, [size; 4]);
+            }
+            netlink.delete_link(near).await.expect("deleted");
+        }
     });
 }
 
@@ -93,6 +123,7 @@ fn the_far_end_in_another_namespace_is_asked_for_by_its_id() {
             container_name: "eth7".to_owned(),
             mac: [2, 0, 0, 0, 0, 7],
             mtu: 1_500,
+            big_tcp: false,
         };
         let index = netlink.create_endpoint_pair(&pair, inside.as_fd()).await.expect("new");
         let link = netlink.link(index).await.expect("readable").expect("there");

@@ -128,6 +128,7 @@ mod tests {
             peer_netns: None,
             alias: None,
             xdp: None,
+            largest_tcp: [65_536; 2],
         }
     }
 

@@ -41,6 +41,7 @@ async fn plug(netlink: &Netlink, netns: &Netns, interface: &ContainerInterface) 
         container_name: interface.name.clone(),
         mac: interface.mac,
         mtu: interface.mtu,
+        big_tcp: false,
     };
     let index = netlink.create_endpoint_pair(&pair, std::os::fd::AsFd::as_fd(netns)).await.expect("a pair");
     configure_container(netns, interface).await.expect("configured");
@@ -133,6 +134,7 @@ fn a_taken_name_is_refused_with_its_place() {
             container_name: "eth0".into(),
             mac: [2, 0, 0, 0, 1, 9],
             mtu: 1_500,
+            big_tcp: false,
         };
         let error = netlink.create_endpoint_pair(&pair("kt-other"), netns).await.expect_err("eth0 is there");
         assert!(error.to_string().contains("in the container"), "{error:#}");
