@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -111,43 +111,80 @@ fn path_with(programs: &[&str]) -> TempDir {
     path
 }
 
-/// A measurement of many rounds, in a process group of its own, that is in its first one.
-fn under_way() -> (Child, String) {
-    let mut command = bench(&["--rounds", "1000"]);
-    let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    let mut lines = BufReader::new(child.stderr.as_mut().expect("piped"));
-    let mut said = String::new();
-    while !said.contains("round 1 of 1000") {
-        assert!(lines.read_line(&mut said).expect("readable") > 0, "it ended: {said}");
+/// A measurement of many rounds, in a process group of its own; killed when this is dropped.
+struct UnderWay(Child);
+
+impl UnderWay {
+    /// One that is in its first round.
+    fn start() -> Self {
+        // The test itself may have been started to ignore signals, as by nohup.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,TERM", BINARY, "bench", "--rounds", "1000"]).process_group(0);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut measurement = Self(child);
+        let mut lines = BufReader::new(measurement.0.stderr.as_mut().expect("piped"));
+        let mut said = String::new();
+        while !said.contains("round 1 of 1000") {
+            assert!(lines.read_line(&mut said).expect("readable") > 0, "it ended: {said}");
+        }
+        let traces = traces(measurement.0.id());
+        for part in ["/run/netns/", "/sys/fs/bpf/", "daemon --config"] {
+            assert!(traces.iter().any(|trace| trace.contains(part)), "{part}: {traces:?}");
+        }
+        measurement
     }
-    let traces = traces(child.id());
-    for part in ["/run/netns/", "/sys/fs/bpf/", "daemon --config"] {
-        assert!(traces.iter().any(|trace| trace.contains(part)), "{part}: {traces:?}");
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.id().cast_signed())
     }
-    (child, said)
+
+    /// How it ended, in time.
+    fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        while begun.elapsed() < lab::PATIENCE {
+            if let Some(status) = self.0.try_wait().expect("waited for") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it has not ended");
+    }
 }
 
-/// Ctrl-C, which reaches all that was started too.
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // It has ended where the test came to its end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ctrl-C, which reaches all that was started too, and SIGTERM, which does not.
 #[test]
 fn interrupted_it_ends_at_once_and_leaves_nothing() {
-    let (mut child, _) = under_way();
-    let begun = Instant::now();
-    killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("sent");
-    let mut said = String::new();
-    child.stderr.take().expect("piped").read_to_string(&mut said).expect("readable");
-    let status = child.wait().expect("ends");
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("error: interrupted"), "{said}");
-    assert!(begun.elapsed() < lab::PATIENCE, "{:?}", begun.elapsed());
-    assert_eq!(traces(child.id()), [""; 0]);
+    for (signal, send) in [(Signal::SIGINT, killpg as fn(Pid, Signal) -> nix::Result<()>), (Signal::SIGTERM, kill_one)]
+    {
+        let mut measurement = UnderWay::start();
+        send(measurement.pid(), signal).expect("sent");
+        let status = measurement.ended();
+        let mut said = String::new();
+        measurement.0.stderr.take().expect("piped").read_to_string(&mut said).expect("readable");
+        assert_eq!(status.code(), Some(1), "{signal}: {said}");
+        assert!(said.contains("error: interrupted"), "{signal}: {said}");
+        assert_eq!(traces(measurement.0.id()), [""; 0], "{signal}");
+    }
+}
+
+fn kill_one(pid: Pid, signal: Signal) -> nix::Result<()> {
+    kill(pid, signal)
 }
 
 /// What a killed one could not remove, the next one does; and that one has no iptables to compare with.
 #[test]
 fn without_iptables_and_beside_leftovers_it_is_measured_all_the_same() {
-    let (mut child, _) = under_way();
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).expect("sent");
-    child.wait().expect("ends");
+    let mut killed = UnderWay::start();
+    killed.0.kill().expect("sent");
+    killed.ended();
     let path = path_with(&["ip", "nsenter"]);
     let output = bench(&["--rounds", "1", "--json", "--ipv6"]).env("PATH", path.path()).output().expect("runs");
     assert!(output.status.success(), "{}", told(&output));
@@ -156,7 +193,7 @@ fn without_iptables_and_beside_leftovers_it_is_measured_all_the_same() {
     assert_eq!(report["family"], "IPv6");
     let left_out = report["left_out"].as_array().expect("a list");
     assert!(left_out.len() == 1 && left_out[0].as_str().is_some_and(|text| text.starts_with("iptables is left out")));
-    assert_eq!(traces(child.id()), [""; 0]);
+    assert_eq!(traces(killed.0.id()), [""; 0]);
 }
 
 /// As where the kernel has no nf_tables: the rest is measured, and what iptables said is told.

@@ -65,10 +65,11 @@ pub fn run(options: Options) -> Result<Report> {
     let plan = Plan::new(options, &rules.backends);
     let results = measure(&mut stand, &plan, &mut progress, &interruption);
     progress.end();
-    // An interruption reaches our daemon too, so that it cannot be asked any more.
-    let drops = if interruption.came() { Vec::new() } else { stand.drops()?.into_values().collect() };
-    drop(stand);
     let results = results?;
+    // An interruption reaches our daemon too, so that it may not answer any more.
+    let drops = stand.drops();
+    let drops = if interruption.came() { Vec::new() } else { drops?.into_values().collect() };
+    drop(stand);
     let report = Report {
         date,
         took: began.elapsed(),
