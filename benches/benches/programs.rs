@@ -5,11 +5,8 @@
 
 use std::{hint::black_box, path::PathBuf, time::Duration};
 
-use benches::{
-    programs::{CAPACITY, Programs, Shown},
-    shuffle::Random,
-    table::Table,
-};
+use benches::programs::{CAPACITY, Programs, Shown};
+use comparison::{shuffle::Random, table::Table};
 use criterion::{BenchmarkId, Criterion, SamplingMode};
 use lab::Family;
 

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use comparison::{quartiles::Quartiles, table::Table};
 use serde::Serialize;
-
-use crate::{quartiles::Quartiles, table::Table};
 
 /// What a number must be.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]

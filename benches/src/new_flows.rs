@@ -8,14 +8,13 @@ use aya::{
     programs::loaded_programs,
     sys::{Stats, enable_stats},
 };
+use comparison::flows;
 use lab::{
     Container, DaemonOptions, Lan, Mac, World,
     capture::send_frames,
     frame::{Ethernet, TcpSegment, tcp_flags},
     lan::address,
 };
-
-use crate::flows;
 
 /// Slots, and as many flows for one endpoint.
 const CAPACITY: u32 = 65_536;

@@ -7,13 +7,12 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, loaded_programs};
+use comparison::flows;
 use datapath_common::abi::{Program, Settings};
 use lab::{
     Container, DaemonOptions, Family, Host, Lan, Mac, World,
     frame::{Ethernet, IpBuilder, TcpSegment, tcp_flags},
 };
-
-use crate::flows;
 
 /// Slots of the flow table, and how many of them one endpoint may have.
 pub const CAPACITY: u32 = 1 << 20;

@@ -41,6 +41,12 @@ pub(crate) fn finding(check: &str, level: Level, found: impl Into<String>, remed
     Finding { check: check.to_owned(), level, found: found.into(), remedy }
 }
 
+/// What keeps the datapath from running on this kernel at all.
+pub(crate) fn obstacles() -> impl Iterator<Item = Finding> {
+    let findings = kernel_features().into_iter().chain([bpf_filesystem()]);
+    findings.filter(|finding| finding.level == Level::Error)
+}
+
 /// Examines the host, and the daemon's datapath where there is one. Changes nothing.
 pub async fn examine(daemon: Option<&Readers>) -> Vec<Finding> {
     let mut findings = kernel_features();

@@ -16,7 +16,7 @@ use crate::command::Output;
 use crate::container::Container;
 use crate::daemon::{Daemon, DaemonOptions, Places};
 use crate::lan::Lan;
-use crate::namespace::{Namespace, unique_name};
+use crate::namespace::{FOLDER_ROLE, Namespace, unique_name};
 
 const NO_ARGUMENTS: [&str; 0] = [];
 
@@ -68,7 +68,8 @@ impl Host {
 
     /// Starts `binary` as the daemon of a host that stands already.
     pub fn start_in(namespace: Namespace, binary: &Path, options: DaemonOptions) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("datapath-lab-").tempdir()?;
+        // Named so that `sweep` finds what a killed lab left.
+        let folder = tempfile::Builder::new().prefix(&unique_name(FOLDER_ROLE)).tempdir()?;
         let places = Places {
             namespace: namespace.path(),
             socket: folder.path().join("datapath.sock"),

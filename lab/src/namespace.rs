@@ -18,6 +18,8 @@ use crate::command::{Output, run, run_with_input};
 const FOLDER: &str = "/run/netns";
 const PINS: &str = "/sys/fs/bpf";
 const PREFIX: &str = "dp-";
+/// What the names of daemons' folders end in, before what makes them unique.
+pub(crate) const FOLDER_ROLE: &str = "daemon-";
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 static SWEPT: Once = Once::new();
@@ -195,7 +197,8 @@ fn enter_thread(path: &Path) -> Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).context("setns")
 }
 
-/// Removes what labs of processes that are gone left behind: their namespaces with the processes in them, and pins.
+/// Removes what labs of processes that are gone left behind: their namespaces with the processes in them, pins, and the
+/// folders of daemons.
 pub fn sweep() -> Result<()> {
     for name in names_of_the_dead(FOLDER)? {
         // Whoever still runs in a namespace of ours was started by the lab that made it.
@@ -209,11 +212,15 @@ pub fn sweep() -> Result<()> {
     for name in names_of_the_dead(PINS)? {
         std::fs::remove_dir_all(Path::new(PINS).join(name))?;
     }
+    let folders = std::env::temp_dir();
+    for name in names_of_the_dead(&folders)?.iter().filter(|name| name.contains(&format!("-{FOLDER_ROLE}"))) {
+        std::fs::remove_dir_all(folders.join(name))?;
+    }
     Ok(())
 }
 
 /// Entries of `folder` named by a lab whose process has gone.
-pub(crate) fn names_of_the_dead(folder: &str) -> Result<Vec<String>> {
+pub(crate) fn names_of_the_dead(folder: impl AsRef<Path>) -> Result<Vec<String>> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut dead = Vec::new();
     for entry in entries {
@@ -264,8 +271,10 @@ mod tests {
         // Above the largest pid the kernel gives out (PID_MAX_LIMIT, 2^22).
         let dead = "dp-4194305-0-dead";
         run("ip", ["netns", "add", dead]).expect("a namespace");
+        let folder = std::env::temp_dir().join(format!("{PREFIX}4194305-1-{FOLDER_ROLE}abc"));
+        std::fs::create_dir(&folder).expect("a folder");
         sweep().expect("sweeps");
-        assert!(!Path::new(FOLDER).join(dead).exists());
+        assert!(!Path::new(FOLDER).join(dead).exists() && !folder.exists());
         assert!(living.path().exists());
     }
 }

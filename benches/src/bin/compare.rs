@@ -4,14 +4,13 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duratio
 
 use anyhow::{Context as _, Result, ensure};
 use benches::{
-    compare::{Results, Site, Stand, matrix::Plan, targets},
+    compare::{self, matrix::Plan, targets},
     control,
-    interruption::Interruption,
     judge::{self, Judgement},
-    progress::Progress,
     report::{self, Session},
 };
 use clap::Parser;
+use comparison::{Results, Site, Stand, interruption::Interruption, progress::Progress};
 
 /// Compares the datapath with the wire, a router, and a bridge with iptables, and judges what it measures.
 ///
@@ -79,7 +78,7 @@ fn measure(arguments: &Arguments) -> Result<bool> {
     if arguments.control {
         sites.extend(control::sites());
     }
-    let mut stand = Stand::build(sites, &arguments.datapath, &interruption, |site| {
+    let mut stand = compare::build(sites, &arguments.datapath, &interruption, |site| {
         progress.say(&format!("building {site}"));
     })?;
     let results = rounds(&mut stand, &plan, arguments.trace, &mut progress, &interruption)?;

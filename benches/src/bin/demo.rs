@@ -7,13 +7,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use benches::{
-    compare::{Load, Results, Run, Stand, Subject},
-    demo::Scene,
-    interruption::Interruption,
-    table::Table,
-};
+use benches::{compare, demo::Scene};
 use clap::Parser;
+use comparison::{Load, Results, Run, Subject, interruption::Interruption, table::Table};
 use lab::{Family, Protocol, reference::Backend};
 
 /// Shows who reaches whom, what is refused and why, and how fast it is.
@@ -81,7 +77,7 @@ fn show_speed(daemon: &Path) -> Result<()> {
         .flat_map(|subject| loads.map(|load| run(subject, load)))
         .collect();
     let mut stand =
-        Stand::build(runs.iter().map(|run| run.subject.site()).collect(), daemon, &Interruption::default(), |_| {})?;
+        compare::build(runs.iter().map(|run| run.subject.site()).collect(), daemon, &Interruption::default(), |_| {})?;
     let mut results = Results::default();
     for _ in 0..ROUNDS {
         results.add(stand.round(&runs, RUN, |_, _| {})?);

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use benches::{guard, table::Table};
+use benches::guard;
 use clap::Parser;
+use comparison::table::Table;
 
 /// Times the XDP program frame by frame, and then a flood that one core drops.
 #[derive(Parser)]

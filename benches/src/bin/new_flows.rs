@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use benches::{
-    new_flows::{self, Row},
-    table::Table,
-};
+use benches::new_flows::{self, Row};
 use clap::Parser;
+use comparison::table::Table;
 
 /// Times new flows by how much of the flow table, and of the ports towards one target, is in use.
 #[derive(Parser)]

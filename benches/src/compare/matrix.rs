@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use comparison::{Load, Run, Subject, family_name};
 use lab::load::Placement;
 use lab::{Family, reference::Backend};
 
-use super::{Load, Run, Subject, family_name, targets};
+use super::targets;
 use Backend::{Legacy, Nft};
 
 /// How much is measured, and how long.

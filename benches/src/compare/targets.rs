@@ -1,9 +1,9 @@
 //! What the datapath should come to beside the references: the table of docs/performance.md, for IPv4 and IPv6, and for
 //! our own networks and adopted ones.
 
+use comparison::{Load, Results, Run, Subject, family_name};
 use lab::{Family, reference::Backend};
 
-use super::{Load, Results, Run, Subject, family_name};
 use crate::judge::{Bound, Judgement, Unit};
 
 /// A ratio that is asked for.

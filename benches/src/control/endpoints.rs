@@ -1,10 +1,10 @@
 //! Attaching and detaching endpoints by the API, one by one.
 
 use anyhow::Result;
+use comparison::own::Own;
 use lab::{Container, Host, Namespace, http};
 
 use super::{Figure, timed};
-use crate::compare::place::own::Own;
 
 /// So many are attached and detached on a host with few, and among a thousand.
 const COUNT: usize = 50;

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
+use comparison::{Place, Site, Stand};
 use lab::reference::Backend;
 use lab::{Family, Namespace};
 
 use super::{Figure, PORTS, timed};
-use crate::compare::{Place, Site, Stand};
 
 /// So many are present in the references that stand.
 const PRESENT: [u32; 3] = [1, 1_000, 10_000];
@@ -26,7 +26,8 @@ pub(super) fn figures(stand: &Stand) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for backend in [Backend::Nft, Backend::Legacy] {
         for present in PRESENT {
-            let Some(Place::Reference(reference)) = stand.place(Site::BridgePublished(backend, present)) else {
+            let Some(reference) = stand.place(Site::BridgePublished(backend, present)).and_then(Place::reference)
+            else {
                 continue;
             };
             let host = reference.host.as_ref().context("a bridge has a host")?;

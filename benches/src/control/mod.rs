@@ -24,12 +24,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use comparison::own::Own;
+use comparison::quartiles::Quartiles;
+use comparison::{Place, Site, Stand};
 use serde::Serialize;
 
-use crate::compare::place::own::Own;
-use crate::compare::{Place, Site, Stand};
 use crate::judge::{Bound, Judgement, Unit};
-use crate::quartiles::Quartiles;
 
 /// With so many endpoints the daemon's start and memory are measured.
 const ENDPOINTS: u32 = 1_000;
@@ -82,10 +82,7 @@ impl Figure {
 /// Measures on the sites that stand, and on a host of its own; what has no site is not measured. The daemon of 1,000
 /// endpoints is started again. `thorough`: also what has no target.
 pub fn measure(stand: &Stand, daemon: &Path, thorough: bool) -> Result<Control> {
-    let own = |site| match stand.place(site) {
-        Some(Place::Own(own)) => Some(&**own),
-        _ => None,
-    };
+    let own = |site| stand.place(site).and_then(Place::own);
     let (many, one) = (own(Site::Own(PORTS)), own(Site::Own(1)));
     let crowd = own(Site::OwnCrowded(ENDPOINTS));
     let present = "10,000 of each IP version present";

@@ -1,11 +1,11 @@
 //! Publishing by the API, as a program does that keeps no connection: connect, ask, hear the answer.
 
 use anyhow::{Context as _, Result};
+use comparison::own::{Own, SERVER_NAME};
+use comparison::quartiles::Quartiles;
 use lab::{Host, Lan, http};
 
 use super::{Figure, PORTS, timed};
-use crate::compare::place::own::{Own, SERVER_NAME};
-use crate::quartiles::Quartiles;
 
 /// Below the published ports of every site.
 const FREE: u16 = 2_000;

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use comparison::own::Own;
 use lab::DaemonOptions;
 
 use super::stream::Stream;
 use super::timed;
-use crate::compare::place::own::Own;
 
 const STARTS: usize = 7;
 /// So long it has run when its memory is looked at: it has looked at the host, and swept the flows, more than once.

@@ -7,10 +7,9 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use comparison::own::Own;
 use lab::Family;
 use lab::load::Path;
-
-use crate::compare::place::own::Own;
 
 /// From one packet of a way to the next.
 const PACE: Duration = Duration::from_millis(1);

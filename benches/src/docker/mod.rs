@@ -15,13 +15,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use comparison::shuffle::Random;
 
 use contender::Contender;
 pub use contender::{Answer, Sample, Who};
 pub use memory::Memory;
 pub use report::print;
-
-use crate::shuffle::Random;
 
 /// What is measured.
 #[derive(Clone, Debug)]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use comparison::quartiles::Quartiles;
+use comparison::table::Table;
+
 use super::{Answer, Cell, Figures, Memory, Who};
-use crate::quartiles::Quartiles;
-use crate::table::Table;
 
 /// Where a host was not measured.
 const NOTHING: &str = "not reached";

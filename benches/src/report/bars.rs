@@ -1,9 +1,10 @@
 //! Bars with quartiles, and marks where they should end.
 
+use comparison::quartiles::Quartiles;
+
 use super::scale::Scale;
 use super::svg::{Anchor, Svg};
 use crate::judge::{Bound, Judgement, Verdict};
-use crate::quartiles::Quartiles;
 
 const WIDTH: f64 = 920.0;
 const LEFT: f64 = 250.0;

@@ -1,13 +1,13 @@
 //! Which numbers are drawn together.
 
+use comparison::quartiles::Quartiles;
+use comparison::{Load, Measure, Results, Run, Subject, family_name};
 use hdrhistogram::Histogram;
 use lab::{Family, load::Placement, reference::Backend};
 
 use super::bars::{Bar, Row};
 use super::curves::{Curve, distribution};
 use crate::compare::matrix::{BRIDGE_PORTS, EAST_WEST, ENDPOINTS, FLOWS, NORTH_SOUTH, PORTS};
-use crate::compare::{Load, Measure, Results, Run, Subject, family_name};
-use crate::quartiles::Quartiles;
 
 use Backend::{Legacy, Nft};
 
@@ -55,7 +55,7 @@ pub fn beside(results: &Results, reference: Subject, subjects: &[Subject], loads
 }
 
 fn load_detail(load: Load, family: Family, reference: Subject) -> String {
-    let placement = crate::compare::load::placement_name(load.placement);
+    let placement = comparison::load::placement_name(load.placement);
     format!("{placement}, {}, {reference} = 1", family_name(family))
 }
 
@@ -146,7 +146,7 @@ pub fn ways() -> [(&'static str, Vec<Subject>); 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::Reading;
+    use comparison::Reading;
 
     #[test]
     fn what_is_fast_costs_little() {

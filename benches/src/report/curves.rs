@@ -1,11 +1,11 @@
 //! Curves over two axes: what grows with what, and how latencies are spread.
 
+use comparison::grouped;
+use comparison::quartiles::Quartiles;
 use hdrhistogram::Histogram;
 
 use super::scale::Scale;
 use super::svg::{Anchor, Svg};
-use crate::compare::grouped;
-use crate::quartiles::Quartiles;
 
 const WIDTH: f64 = 590.0;
 const HEIGHT: f64 = 330.0;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
+use comparison::{Load, Subject};
 use lab::load::Placement;
 use lab::reference::Backend;
 
 use super::svg::escaped;
 use super::{Report, bars, charts, curves};
-use crate::compare::{Load, Subject};
 use crate::judge::{Judgement, Unit, Verdict};
 
 const STYLE: &str = include_str!("style.css");

@@ -11,16 +11,13 @@ mod svg;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use comparison::{Results, Run, Subject, family_name, load::placement_name, table::Table};
 use serde_json::{Value, json};
 
 pub use session::Session;
 
-use crate::{
-    compare::{Results, Run, Subject, family_name, load::placement_name},
-    control::Figure,
-    judge::{self, Judgement, Verdict},
-    table::Table,
-};
+use crate::control::Figure;
+use crate::judge::{self, Judgement, Verdict};
 
 /// All that is told.
 #[derive(Clone, Copy)]
@@ -58,7 +55,7 @@ impl Report<'_> {
         let rows = self.results.runs().into_iter().filter_map(|run| {
             let rate = self.results.rate(run)?;
             let [p50, p99] =
-                self.percentiles(run).map(|time| time.map_or_else(String::new, |time| format!("{time:.1} µs")));
+                self.results.percentiles(run).map(|time| time.map_or_else(String::new, |time| format!("{time:.1} µs")));
             let digits = if rate.median < 1_000.0 { 2 } else { 0 };
             Some([run.to_string(), format!("{rate:.digits$} {}", run.load.measure.unit()), p50, p99])
         });
@@ -92,7 +89,7 @@ impl Report<'_> {
     }
 
     fn run_json(&self, run: Run) -> Value {
-        let [p50, p99] = self.percentiles(run);
+        let [p50, p99] = self.results.percentiles(run);
         let references = [Subject::Wire, Subject::Routed];
         json!({
             "subject": run.subject.to_string(),
@@ -108,12 +105,6 @@ impl Report<'_> {
             "by_wire": self.results.ratio(run, references[0]),
             "by_router": self.results.ratio(run, references[1]),
         })
-    }
-
-    /// Half, and 99 of 100, of the requests of a run waited no longer, in microseconds.
-    fn percentiles(&self, run: Run) -> [Option<f64>; 2] {
-        let times = self.results.times(run);
-        [0.5, 0.99].map(|share| times.map(|times| times.value_at_quantile(share) as f64 / 1e3))
     }
 
     /// As a page.

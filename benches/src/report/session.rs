@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use comparison::Site;
+use comparison::machine::{Disturbance, Machine, Watch};
 use serde::{Serialize, Serializer};
-
-use crate::compare::Site;
 
 /// The circumstances of a measurement.
 #[derive(Debug, Serialize)]
@@ -23,19 +23,19 @@ pub struct Session {
     pub run: Duration,
     /// What the sources were, if git knows.
     pub commit: Option<String>,
-    /// The kernel's release.
-    pub kernel: String,
-    /// The processor.
-    pub processor: String,
-    /// Its cores.
-    pub cores: usize,
-    /// Processes that ran or waited to, in the mean of the minute before: at the beginning, and at the end.
-    pub load: [String; 2],
+    /// Where.
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// What else happened there.
+    #[serde(flatten)]
+    pub disturbance: Disturbance,
     /// What our programs dropped meanwhile, by site and reason.
     #[serde(skip)]
     pub drops: BTreeMap<Site, BTreeMap<String, u64>>,
     #[serde(skip)]
     began: Instant,
+    #[serde(skip)]
+    watch: Watch,
 }
 
 impl Session {
@@ -48,33 +48,32 @@ impl Session {
             took: Duration::ZERO,
             run,
             commit: commit(),
-            kernel: read("/proc/sys/kernel/osrelease"),
-            processor: processor(&read("/proc/cpuinfo")),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            load: [load(), String::new()],
+            machine: Machine::here(),
+            disturbance: Disturbance::default(),
             drops: BTreeMap::new(),
             began: Instant::now(),
+            watch: Watch::begin(),
         }
     }
 
     /// Ends now.
     pub fn end(&mut self) {
         self.took = self.began.elapsed();
-        self.load[1] = load();
+        self.disturbance = self.watch.end();
     }
 
     /// In a sentence.
     #[must_use]
     pub fn told(&self) -> String {
         format!(
-            "{}, commit {}, Linux {}, {} cores of {}; load before {} and after {}; {} min {} s, runs of {} ms",
+            "{}, commit {}, Linux {}, {} cores of {}; load before {:.2} and after {:.2}; {} min {} s, runs of {} ms",
             self.date,
             self.commit.as_deref().unwrap_or("unknown"),
-            self.kernel,
-            self.cores,
-            self.processor,
-            self.load[0],
-            self.load[1],
+            self.machine.kernel,
+            self.machine.cores,
+            self.machine.processor,
+            self.disturbance.load[0],
+            self.disturbance.load[1],
             self.took.as_secs() / 60,
             self.took.as_secs() % 60,
             self.run.as_millis()
@@ -86,33 +85,8 @@ fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_f64(time.as_secs_f64())
 }
 
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
-}
-
-fn load() -> String {
-    read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()
-}
-
-fn processor(cpuinfo: &str) -> String {
-    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    line.and_then(|line| line.split_once(": "))
-        .map_or_else(|| "an unnamed processor".to_owned(), |(_, name)| name.to_owned())
-}
-
 fn commit() -> Option<String> {
     let output = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::processor;
-
-    #[test]
-    fn the_processor_is_named() {
-        assert_eq!(processor("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: b\n"), "Some CPU @ 2 GHz");
-        assert_eq!(processor(""), "an unnamed processor");
-    }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod arguments;
+mod bench;
 mod client;
 mod complete;
 mod docker;
@@ -56,6 +57,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "datapath", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Bench(arguments) => bench::run(arguments, cli.json),
         command => {
             client::end_quietly_with_the_pipe();
             let client = client::Client::new(cli.socket);

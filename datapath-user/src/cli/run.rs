@@ -60,7 +60,7 @@ pub async fn run(client: &Client, command: Command, json: bool) -> Result<ExitCo
         Command::Guard(command) => guard::run(client, command, json).await?,
         Command::Docker(command) => docker::run(command, json).await?,
         Command::Monitor { drops, endpoint } => monitor(client, drops, endpoint, json).await?,
-        Command::Daemon(_) | Command::Completions { .. } => {
+        Command::Daemon(_) | Command::Bench(_) | Command::Completions { .. } => {
             unreachable!("these need no daemon, and are carried out before")
         }
     }

@@ -11,7 +11,7 @@ use crate::view::{
 };
 
 /// Columns as wide as their widest cell.
-fn table(header: &[&str], rows: Vec<Vec<String>>) -> Result<String> {
+pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> Result<String> {
     let header: Vec<String> = header.iter().map(|title| (*title).to_owned()).collect();
     let all = || std::iter::once(&header).chain(&rows);
     let widths: Vec<usize> =

@@ -96,12 +96,14 @@ fn apart(
     })
 }
 
-/// A client that the server has heard, and by which address.
+/// A client that the server has heard and answered, and by which address. To netfilter a flow without an answer is a new one
+/// with every packet, which then goes by all rules for new ones; few flows are like that.
 fn greet(path: Path<'_>, server: &UdpSocket) -> Result<(UdpSocket, SocketAddr)> {
     let client = path.client.enter(|| -> io::Result<UdpSocket> {
         let any: SocketAddr = if path.target.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
         let client = UdpSocket::bind(any)?;
         client.connect(path.target)?;
+        client.set_read_timeout(Some(GREETING))?;
         Ok(client)
     })?;
     let (mut buffer, start) = (PAYLOAD, Instant::now());
@@ -110,11 +112,12 @@ fn greet(path: Path<'_>, server: &UdpSocket) -> Result<(UdpSocket, SocketAddr)> 
     while start.elapsed() < PATIENCE {
         // Refused while the server is not known yet, perhaps: the answer counts.
         let _ = client.send(&buffer);
-        if let Ok((_, peer)) = server.recv_from(&mut buffer) {
+        let Ok((_, peer)) = server.recv_from(&mut buffer) else { continue };
+        if server.send_to(&PAYLOAD, peer).is_ok() && client.recv(&mut buffer).is_ok() {
             return Ok((client, peer));
         }
     }
-    anyhow::bail!("no datagram to {} arrives", path.target)
+    anyhow::bail!("no datagram to {} is answered", path.target)
 }
 
 /// Sends to its peer, where it is not connected.

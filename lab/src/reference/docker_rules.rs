@@ -1,6 +1,6 @@
 //! iptables rules in the shape that Docker 28 gives them, for IPv4 and IPv6.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use anyhow::Result;
 
@@ -18,19 +18,34 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// What loads its rules, of IPv4 and of IPv6.
+    #[must_use]
+    pub const fn programs(self) -> [&'static str; 2] {
+        match self {
+            Self::Nft => ["iptables-nft-restore", "ip6tables-nft-restore"],
+            Self::Legacy => ["iptables-legacy-restore", "ip6tables-legacy-restore"],
+        }
+    }
+
     /// Loads Docker's rules for one container on `docker0` with `count` published TCP ports from `first` on, the last of
     /// which leads to [`SERVICE`]; behind them, that port of UDP.
     pub(super) fn load(self, host: &Namespace, first: u16, count: u16) -> Result<()> {
         for family in Family::ALL {
-            let restore = match (self, family) {
-                (Self::Nft, Family::V4) => "iptables-nft-restore",
-                (Self::Nft, Family::V6) => "ip6tables-nft-restore",
-                (Self::Legacy, Family::V4) => "iptables-legacy-restore",
-                (Self::Legacy, Family::V6) => "ip6tables-legacy-restore",
-            };
+            let [v4, v6] = self.programs();
+            let restore = if family == Family::V4 { v4 } else { v6 };
             host.run_with_input(restore, ["-w"], &rules(family, first, count))?;
         }
         Ok(())
+    }
+}
+
+/// As it is called.
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nft => "iptables-nft",
+            Self::Legacy => "iptables-legacy",
+        })
     }
 }
 

@@ -8,9 +8,11 @@
 //! | B1n, B1l | the same with Docker 28's rules by iptables-nft or iptables-legacy, and bridge-nf-call-iptables |
 //! | B2n, B2l | a client outside and a container whose port is published by DNAT, with N ports, the measured one last |
 
+mod conntrack;
 mod docker_rules;
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -18,7 +20,7 @@ pub use docker_rules::Backend;
 
 use crate::host::Family;
 use crate::link::Link;
-use crate::load::{Path, prepare};
+use crate::load::{self, prepare};
 use crate::namespace::Namespace;
 
 /// The port that the server of every reference binds.
@@ -35,6 +37,15 @@ const SERVER: [&str; 2] = ["10.50.0.3", "fd00:50::3"];
 const OUTSIDE_HOST: [&str; 2] = ["192.0.2.1", "2001:db8:2::1"];
 const OUTSIDE_CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8:2::10"];
 
+/// Whether packets that a bridge forwards between its ports pass the rules of iptables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BridgeCalls {
+    /// They do (bridge-nf-call-iptables and -ip6tables): dockerd asks for that where it needs it.
+    Iptables,
+    /// They do not. The module for it, br_netfilter, need not be there.
+    Nothing,
+}
+
 /// One reference topology, for IPv4 and IPv6.
 #[derive(Debug)]
 pub struct Reference {
@@ -47,6 +58,8 @@ pub struct Reference {
     client_addresses: [&'static str; 2],
     /// What the client connects to; the server's own if it is not published.
     published: Option<u16>,
+    /// Netfilter tracks connections: there are rules that ask for it.
+    tracked: bool,
 }
 
 impl Reference {
@@ -69,53 +82,54 @@ impl Reference {
     }
 
     /// B0, B1n, B1l: two containers on a bridge; `rules` are Docker's, by one of the two iptables.
-    pub fn bridge(rules: Option<Backend>) -> Result<Self> {
+    pub fn bridge(rules: Option<Backend>, calls: BridgeCalls) -> Result<Self> {
         let (client, server) = ends()?;
-        let host = bridge_host(rules.is_some())?;
+        let host = bridge_host(rules.map(|_| calls))?;
         join_bridge(&host, &client, "port0", &CLIENT)?;
         join_bridge(&host, &server, "port1", &SERVER)?;
         if let Some(backend) = rules {
             backend.load(&host, FIRST_PUBLISHED, 1)?;
         }
-        Ok(Self::new(client, server, Some(host)))
+        Ok(Self { tracked: rules.is_some(), ..Self::new(client, server, Some(host)) })
     }
 
     /// B2n, B2l: a published port (TCP and UDP), the last of `ports`; and masquerade the other way.
-    pub fn published(backend: Backend, ports: u16) -> Result<Self> {
+    pub fn published(backend: Backend, ports: u16, calls: BridgeCalls) -> Result<Self> {
         let (client, server) = ends()?;
-        let host = bridge_host(true)?;
+        let host = bridge_host(Some(calls))?;
         join_outside(&host, &client)?;
         join_bridge(&host, &server, "port0", &SERVER)?;
         backend.load(&host, FIRST_PUBLISHED, ports)?;
         let published = Some(FIRST_PUBLISHED + (ports - 1));
-        Ok(Self { published, client_addresses: OUTSIDE_CLIENT, ..Self::new(client, server, Some(host)) })
+        let client_addresses = OUTSIDE_CLIENT;
+        Ok(Self { published, client_addresses, tracked: true, ..Self::new(client, server, Some(host)) })
     }
 
     /// From the client to the server.
     #[must_use]
-    pub fn path(&self, family: Family) -> Path<'_> {
+    pub fn path(&self, family: Family) -> load::Path<'_> {
         let bind = SocketAddr::new(family.of(SERVER), SERVICE);
         let target = self.published.map_or(bind, |port| SocketAddr::new(family.of(OUTSIDE_HOST), port));
-        Path { client: &self.client, server: &self.server, bind, target }
+        load::Path { client: &self.client, server: &self.server, bind, target }
     }
 
     /// The other way round: from the container out, masqueraded where the topology does that.
     #[must_use]
-    pub fn outward(&self, family: Family) -> Path<'_> {
+    pub fn outward(&self, family: Family) -> load::Path<'_> {
         let bind = SocketAddr::new(family.of(self.client_addresses), SERVICE);
-        Path { client: &self.server, server: &self.client, bind, target: bind }
+        load::Path { client: &self.server, server: &self.client, bind, target: bind }
     }
 
     /// Forgets the connections that netfilter tracks, as before every connection-rate run.
     pub fn flush_conntrack(&self) -> Result<()> {
         match &self.host {
-            Some(host) => host.run("conntrack", ["-F"]).map(drop),
-            None => Ok(()),
+            Some(host) if self.tracked => conntrack::flush(host),
+            _ => Ok(()),
         }
     }
 
     fn new(client: Namespace, server: Namespace, host: Option<Namespace>) -> Self {
-        Self { client, server, host, client_addresses: CLIENT, published: None }
+        Self { client, server, host, client_addresses: CLIENT, published: None, tracked: false }
     }
 }
 
@@ -126,17 +140,22 @@ fn ends() -> Result<(Namespace, Namespace)> {
     Ok((client, server))
 }
 
-fn bridge_host(netfilter: bool) -> Result<Namespace> {
+/// A host with a bridge; with what its bridge calls if it is to have rules.
+fn bridge_host(rules: Option<BridgeCalls>) -> Result<Namespace> {
     let host = Namespace::new("bridge")?;
     host.ip("link add docker0 type bridge\nlink set docker0 up")?;
     for (address, length) in GATEWAY.into_iter().zip([24, 64]) {
         host.ip(&format!("addr add {address}/{length} dev docker0"))?;
     }
-    if netfilter {
+    if rules.is_some() {
         host.forward()?;
     }
+    let called = rules == Some(BridgeCalls::Iptables);
     for setting in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
-        host.sysctl(setting, if netfilter { "1" } else { "0" })?;
+        // Without the module, which has the settings, nothing is called.
+        if called || Path::new("/proc/sys/net").join(setting).exists() {
+            host.sysctl(setting, if called { "1" } else { "0" })?;
+        }
     }
     Ok(host)
 }
@@ -175,8 +194,11 @@ fn join_outside(host: &Namespace, client: &Namespace) -> Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::load::{Direction, Manner, Placement, connect_rate, datagram_rate, request_response, stream_rate};
+    use super::{
+        BridgeCalls::{Iptables, Nothing},
+        *,
+    };
+    use crate::load::{Direction, Manner, Path, Placement, connect_rate, datagram_rate, request_response, stream_rate};
 
     const BRIEF: Duration = Duration::from_millis(60);
 
@@ -186,11 +208,11 @@ mod tests {
         let references = [
             ("L", Reference::wire()),
             ("R", Reference::routed()),
-            ("B0", Reference::bridge(None)),
-            ("B1n", Reference::bridge(Some(Backend::Nft))),
-            ("B1l", Reference::bridge(Some(Backend::Legacy))),
-            ("B2n", Reference::published(Backend::Nft, 100)),
-            ("B2l", Reference::published(Backend::Legacy, 100)),
+            ("B0", Reference::bridge(None, Nothing)),
+            ("B1n", Reference::bridge(Some(Backend::Nft), Iptables)),
+            ("B1l", Reference::bridge(Some(Backend::Legacy), Nothing)),
+            ("B2n", Reference::published(Backend::Nft, 100, Iptables)),
+            ("B2l", Reference::published(Backend::Legacy, 100, Nothing)),
         ];
         for (name, reference) in references {
             let reference = reference.unwrap_or_else(|error| panic!("{name}: {error:#}"));
@@ -228,11 +250,25 @@ mod tests {
         assert!(many > one * 4, "{one:?} {many:?}");
     }
 
+    /// What netfilter tracks is forgotten, so that a connection with the same ports is a new one.
+    #[test]
+    fn tracked_connections_are_forgotten() {
+        let reference = Reference::published(Backend::Nft, 1, Iptables).expect("stands");
+        let tracked = || {
+            let count = reference.host.as_ref().expect("a host").read_sysctl("netfilter/nf_conntrack_count");
+            count.expect("netfilter is there").parse::<u32>().expect("a number")
+        };
+        connect_rate(reference.path(Family::V4), Placement::Same, Duration::from_millis(20)).expect("reached");
+        assert!(tracked() > 0);
+        reference.flush_conntrack().expect("forgets");
+        assert_eq!(tracked(), 0);
+    }
+
     /// The rules are in the path: the published port is reached, and the one beside it is not.
     #[test]
     fn published_reference_goes_through_its_rules() {
         for backend in [Backend::Nft, Backend::Legacy] {
-            let reference = Reference::published(backend, 10).expect("stands");
+            let reference = Reference::published(backend, 10, Iptables).expect("stands");
             for family in Family::ALL {
                 let path = reference.path(family);
                 let connect = |path| connect_rate(path, Placement::Same, Duration::from_millis(20));

@@ -6,8 +6,8 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use lab::Family;
 
-use super::{Load, Reading, Subject};
 use crate::quartiles::Quartiles;
+use crate::{Load, Reading, Subject};
 
 /// One thing that a round does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -73,11 +73,23 @@ impl Results {
         Quartiles::of(self.rounds.iter().filter_map(|rates| rates.get(&run).copied()))
     }
 
-    /// The rate of one subject by that of another, inside each round.
+    /// The rate of one subject by that of another, inside each round that has both.
+    #[must_use]
+    pub fn ratios(&self, run: Run, reference: Subject) -> Vec<f64> {
+        let other = Run { subject: reference, ..run };
+        self.rounds.iter().filter_map(|rates| Some(rates.get(&run)? / rates.get(&other)?)).collect()
+    }
+
+    /// What those ratios come to.
     #[must_use]
     pub fn ratio(&self, run: Run, reference: Subject) -> Option<Quartiles> {
-        let other = Run { subject: reference, ..run };
-        Quartiles::of(self.rounds.iter().filter_map(|rates| Some(rates.get(&run)? / rates.get(&other)?)))
+        Quartiles::of(self.ratios(run, reference))
+    }
+
+    /// Half, and 99 of 100, of the requests of a run waited no longer, in microseconds.
+    #[must_use]
+    pub fn percentiles(&self, run: Run) -> [Option<f64>; 2] {
+        [0.5, 0.99].map(|share| self.times(run).map(|times| times.value_at_quantile(share) as f64 / 1e3))
     }
 
     /// How long the requests of a run waited, of all rounds together, in nanoseconds.

@@ -30,7 +30,7 @@ impl Progress {
 
     /// Says something that stays.
     pub fn say(&mut self, text: &str) {
-        eprintln!("{}{text}", if self.terminal { "\r\x1b[K" } else { "" });
+        write(&format!("{}{text}\n", if self.terminal { "\r\x1b[K" } else { "" }));
     }
 
     /// From here on, so many steps are to be made.
@@ -48,20 +48,24 @@ impl Progress {
         self.said = Some(Instant::now());
         let line = format!("{} {text}", clock(remaining(self.began.elapsed(), self.done, self.all)));
         if self.terminal {
-            eprint!("\r\x1b[K{}", line.chars().take(100).collect::<String>());
-            // Progress that cannot be shown is no reason to stop.
-            let _ = std::io::stderr().flush();
+            write(&format!("\r\x1b[K{}", line.chars().take(100).collect::<String>()));
         } else {
-            eprintln!("{line}");
+            write(&format!("{line}\n"));
         }
     }
 
     /// Takes the line away.
     pub fn end(&mut self) {
         if self.terminal {
-            eprint!("\r\x1b[K");
+            write("\r\x1b[K");
         }
     }
+}
+
+/// Progress that cannot be shown, to a pipe that is closed, is no reason to stop.
+fn write(text: &str) {
+    let mut stderr = std::io::stderr();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
 /// The steps that are left take as long as those before them.

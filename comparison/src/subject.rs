@@ -137,8 +137,8 @@ const fn letter(backend: Backend) -> char {
 
 /// With a comma behind the thousands.
 #[must_use]
-pub fn grouped(number: u32) -> String {
-    let digits = number.to_string();
+pub fn grouped(number: impl Into<u64>) -> String {
+    let digits = number.into().to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path as FilePath;
 
 use anyhow::Result;
+use comparison::{Place, Subject};
 use lab::docker::{DockerContainer, DockerHost, DockerdOptions, Rules};
 use lab::{
     Family, Host, Lan, Namespace,
@@ -43,32 +44,41 @@ impl Adopted {
         Ok(Self { client, server, addresses, docker, lan })
     }
 
-    /// The host.
-    pub fn host(&self) -> Option<&Host> {
-        self.docker.datapath()
-    }
-
     fn server_address(&self, family: Family) -> IpAddr {
         let found = self.addresses.iter().find(|address| address.is_ipv4() == (family == Family::V4));
         *found.expect("dockerd gives both, as it is configured")
     }
 
     /// From one container to the other.
-    pub fn across(&self, family: Family) -> Path<'_> {
+    fn across(&self, family: Family) -> Path<'_> {
         let target = SocketAddr::new(self.server_address(family), SERVICE);
         Path { client: &self.client.namespace, server: &self.server.namespace, bind: target, target }
     }
 
     /// From the LAN to the published port.
-    pub fn inward(&self, family: Family) -> Path<'_> {
+    fn inward(&self, family: Family) -> Path<'_> {
         let bind = SocketAddr::new(self.server_address(family), SERVICE);
         let target = SocketAddr::new(family.of(Lan::HOST), PUBLISHED);
         Path { client: &self.lan.machine, server: &self.server.namespace, bind, target }
     }
 
     /// From a container to the LAN.
-    pub fn outward(&self, family: Family) -> Path<'_> {
+    fn outward(&self, family: Family) -> Path<'_> {
         let target = SocketAddr::new(family.of(Lan::MACHINE), SERVICE);
         Path { client: &self.server.namespace, server: &self.lan.machine, bind: target, target }
+    }
+}
+
+impl Place for Adopted {
+    fn path(&self, subject: Subject, family: Family) -> Path<'_> {
+        match subject {
+            Subject::AdoptedPublished => self.inward(family),
+            Subject::AdoptedOut => self.outward(family),
+            _ => self.across(family),
+        }
+    }
+
+    fn host(&self) -> Option<&Host> {
+        self.docker.datapath()
     }
 }
