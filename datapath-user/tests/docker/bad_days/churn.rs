@@ -88,20 +88,29 @@ fn churn(scene: &Scene, lanes: u16, rounds: u16) -> Vec<Captured> {
 }
 
 /// Removes the network. dockerd now and then keeps endpoints of containers that it removed side by side (moby 42119, open); its
-/// refusal names them, as `name:"churn-7-7"`, and they can be taken off by force.
+/// refusal names them, as `name:"churn-7-7"`, or it lists them, and they can be taken off by force. On a busy machine it may also
+/// just not be done with the last ones.
 fn remove_network(scene: &Scene) {
-    let output = scene.docker.output(["network", "rm", "churn"]).expect("docker runs");
-    if output.code == 0 {
-        return;
+    const LIST: [&str; 5] = ["network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{end}}", "churn"];
+
+    let end = Instant::now() + lab::PATIENCE;
+    loop {
+        let output = scene.docker.output(["network", "rm", "churn"]).expect("docker runs");
+        if output.code == 0 {
+            return;
+        }
+        let refusal = output.stderr;
+        assert!(Instant::now() < end, "{refusal}");
+        let listed = scene.docker.output(LIST).expect("docker runs").stdout;
+        let named = refusal.split("name:\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let containers = scene.docker.containers().expect("docker ps");
+        for name in named.chain(listed.split_whitespace()) {
+            assert!(!containers.iter().any(|container| container == name), "{name} was removed: {refusal}");
+            // It may have gone by itself meanwhile.
+            scene.docker.output(["network", "disconnect", "--force", "churn", name]).expect("docker runs");
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    let refusal = output.stderr;
-    let kept: Vec<_> = refusal.split("name:\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    let containers = scene.docker.containers().expect("docker ps");
-    for name in kept {
-        assert!(!containers.iter().any(|container| container == name), "{name} was removed: {refusal}");
-        docker(scene, &format!("network disconnect --force churn {name}"));
-    }
-    docker(scene, "network rm churn");
 }
 
 /// One container after the other on one port and one address.
