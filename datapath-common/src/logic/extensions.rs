@@ -59,7 +59,7 @@ extern "C" fn next_option<P: Readable>(_: u64, walk: *mut Walk<'_, P>) -> u64 {
     1
 }
 
-/// Bytes of the hop-by-hop header that [`is_jumbo`] looks for.
+/// Bytes of the hop-by-hop header that `is_jumbo` looks for.
 pub const JUMBO: u32 = 8;
 
 /// Whether behind the IPv6 header is what Linux puts into a TCP packet above 64 KiB, and takes away from its segments

@@ -3,11 +3,11 @@
 //! Nothing of the host's own network is touched, and no daemon of it is needed: this program is started as a daemon once more,
 //! in such a namespace and with places of its own.
 //!
-//! - [`requirements`]: what is needed, asked before anything is built.
-//! - [`rules`]: which rules of iptables there are to compare with.
-//! - [`plan`]: the ways that are measured, and the runs of a round.
-//! - [`verdict`]: whether a difference is one.
-//! - [`report`]: what came of it.
+//! - `requirements`: what is needed, asked before anything is built.
+//! - `rules`: which rules of iptables there are to compare with.
+//! - `plan`: the ways that are measured, and the runs of a round.
+//! - `verdict`: whether a difference is one.
+//! - `report`: what came of it.
 
 mod plan;
 mod report;
