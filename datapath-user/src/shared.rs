@@ -1,5 +1,5 @@
-//! Values by index whose copies share what does not differ: a copy of ten thousand costs as much as one of a hundred, and
-//! what differs between two is found without a look at what they share.
+//! Values by index whose copies share what does not differ, in chunks: a copy takes a pointer for each chunk, and what differs
+//! between two is found without a look at what they share.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

@@ -202,6 +202,7 @@ fn n11_nobody_can_make_one_up() {
     scene.network(1, "--big-tcp");
     let (a, b) = (scene.join("a", 1, 10), scene.join("b", 1, 11));
     let macs = [&a, &b].map(|container| container.namespace.mac("eth0").expect("a MAC address"));
+    let uplink = scene.watch_uplink();
     for family in Family::ALL {
         let length_at = if family == Family::V4 { 16 } else { 18 };
         let segment = |port| {
@@ -241,5 +242,5 @@ fn n11_nobody_can_make_one_up() {
             assert!(watch.wait_for(REFUSAL / 4, has_come(made_up)).is_none(), "{family:?}: {made_up}");
         }
     }
-    assert_no_leak(scene.watch_uplink());
+    assert_no_leak(uplink);
 }

@@ -297,15 +297,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn all_addresses_hold_each() {
+    /// A network with the endpoint `web`, which publishes nothing.
+    fn one_endpoint() -> Model {
         let mut model = Model::default();
         let network = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
         model.create_network(&network, random_ula([1; 7]), &Host::default()).expect("a network");
         let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
         model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
+        model
+    }
+
+    /// Publishes a port for `web`; with a dash before it, withdraws it.
+    fn change(model: &mut Model, port: &str) {
+        match port.strip_prefix('-') {
+            Some(port) => drop(model.unpublish(&port.parse().expect("a port")).expect("unpublished")),
+            None => drop(model.publish(&port.parse().expect("a port"), "web", None, &[]).expect("published")),
+        }
+    }
+
+    #[test]
+    fn all_addresses_hold_each() {
+        let mut model = one_endpoint();
         for port in ["192.0.2.1:80:80", "192.0.2.2:80:81", "192.0.2.1:81:81", "80:82", "5:5/sctp"] {
-            model.publish(&port.parse().expect("a port"), "web", None, &[]).expect("published");
+            change(&mut model, port);
         }
         let keys = Wanted::of(&model).without(&Wanted::default());
         let shown: Vec<_> = keys.iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
@@ -315,18 +329,11 @@ mod tests {
 
     #[test]
     fn what_comes_is_added_and_what_goes_has_all_counted_anew() {
-        let mut model = Model::default();
-        let network = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
-        model.create_network(&network, random_ula([1; 7]), &Host::default()).expect("a network");
-        let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
-        model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
+        let mut model = one_endpoint();
         let mut wanted = Wanted::of(&model);
         for step in ["192.0.2.1:80:80", "80:82", "-192.0.2.1:80", "5:5/sctp", "90:90/udp", "-80", "-90/udp"] {
             let before = model.clone();
-            match step.strip_prefix('-') {
-                Some(port) => drop(model.unpublish(&port.parse().expect("a port")).expect("unpublished")),
-                None => drop(model.publish(&step.parse().expect("a port"), "web", None, &[]).expect("published")),
-            }
+            change(&mut model, step);
             let (after, anew) = (wanted.after(&before, &model), Wanted::of(&model));
             assert_eq!(after.without(&Wanted::default()), anew.without(&Wanted::default()), "after {step}");
             assert_eq!(after.ports(), anew.ports(), "after {step}");
@@ -339,12 +346,8 @@ mod tests {
     fn one_socket_holds_both_versions() {
         let test = std::thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("run as root: a network namespace of its own");
-            let mut model = Model::default();
-            let network = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
-            model.create_network(&network, random_ula([1; 7]), &Host::default()).expect("a network");
-            let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
-            model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
-            model.publish(&"8080:80".parse().expect("a port"), "web", None, &[]).expect("published");
+            let mut model = one_endpoint();
+            change(&mut model, "8080:80");
             let mut reservations = Reservations::default();
             reservations.claim(&Wanted::of(&model)).expect("free");
             assert!(reservations.held.values().all(|held| matches!(held, Held::Both { .. })));
@@ -367,17 +370,10 @@ mod tests {
         scratch::in_namespace(|| {
             let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("iproute2");
             assert!(up.success());
-            let mut model = Model::default();
-            let network = NetworkRequest { name: "app".to_owned(), ..NetworkRequest::default() };
-            model.create_network(&network, random_ula([1; 7]), &Host::default()).expect("a network");
-            let web = AttachRequest { netns: "web".to_owned(), network: "app".to_owned(), ..AttachRequest::default() };
-            model.attach(&web, (4, 1), &[], String::new()).expect("an endpoint");
+            let mut model = one_endpoint();
             let mut reservations = Reservations::default();
             for step in ["127.0.0.1:80:80", "80:81", "-80", "80:81", "-127.0.0.1:80", "127.0.0.1:80:80", "-80"] {
-                match step.strip_prefix('-') {
-                    Some(port) => drop(model.unpublish(&port.parse().expect("a port")).expect("unpublished")),
-                    None => drop(model.publish(&step.parse().expect("a port"), "web", None, &[]).expect("published")),
-                }
+                change(&mut model, step);
                 soon(|| reservations.claim(&Wanted::of(&model)).map_err(|error| format!("{step}: {error}")));
                 reservations.release(Wanted::of(&model));
                 let all = model.publications.values().any(|publication| publication.host_ip.is_none());
