@@ -65,7 +65,6 @@ const TEST_PROGRAMS: &[(Shown, &str)] = &[
     (Program("ip"), "iproute2"),
     (Program("iptables"), "iptables"),
     (Program("nft"), "nftables"),
-    (Program("conntrack"), "conntrack"),
     (Program("tcpdump"), "tcpdump"),
     (Program("ethtool"), "ethtool"),
     (Program("bpftool"), "bpftool"),
