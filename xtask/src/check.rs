@@ -32,7 +32,7 @@ const STEPS: &[Step] = &[
     ("test --mutants --first", || test::run(&test::Options { mutants: true, first: true, ..Default::default() })),
     ("test --kernel 6.1", || test::run(&test::Options { kernel: Some(Kernel::V6_1), ..Default::default() })),
     ("package --check", || package::run(&package::Options { check: true })),
-    ("fuzz", || fuzz::run(&fuzz::Options { seconds: 60, target: None })),
+    ("fuzz", || fuzz::run(&fuzz::Options { seconds: 60, keep: false, target: None })),
 ];
 
 /// Runs every step; the first that fails ends it.

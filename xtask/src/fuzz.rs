@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::shell::{self, say};
+use crate::{
+    corpus,
+    shell::{self, say},
+};
 
 /// An explicit target keeps the flags away from build scripts and proc-macros.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -34,6 +37,9 @@ pub struct Options {
     /// For how long, all targets together.
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
+    /// Afterwards keep the inputs that reach something with the sources, in datapath-common/fuzz/corpus.
+    #[arg(long)]
+    pub keep: bool,
     /// Only this target.
     pub target: Option<String>,
 }
@@ -59,7 +65,11 @@ pub fn run(options: &Options) -> Result<()> {
     )?;
     let share = (options.seconds / targets.len() as u64).max(1);
     for target in &targets {
-        fuzz(target, &built.join(TARGET).join("release").join(target), share)?;
+        let binary = built.join(TARGET).join("release").join(target);
+        fuzz(target, &binary, share)?;
+        if options.keep {
+            keep(target, &binary)?;
+        }
     }
     Ok(())
 }
@@ -78,10 +88,16 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Where a target's inputs are: those that were kept, and what this machine has learnt since.
+fn inputs(target: &str) -> PathBuf {
+    shell::target().join("corpus").join(target)
+}
+
 /// Runs one target. What it learns stays in `target/corpus`; an input that breaks it is kept and named.
 fn fuzz(target: &str, binary: &Path, seconds: u64) -> Result<()> {
-    let (corpus, crashes) = (shell::target().join("corpus").join(target), shell::target().join("crashes"));
+    let (corpus, crashes) = (inputs(target), shell::target().join("crashes"));
     fs::create_dir_all(&corpus)?;
+    corpus::unpack(target, &corpus)?;
     fs::create_dir_all(&crashes)?;
     let log = crashes.join(format!("{target}.log"));
     say(format!("fuzzing {target} for {seconds} s"));
@@ -106,6 +122,24 @@ fn fuzz(target: &str, binary: &Path, seconds: u64) -> Result<()> {
     let known = fs::read_dir(&corpus)?.count();
     ensure!(tried > 0 && known > 0, "{target} found nothing interesting in {tried} inputs; does it look at them?");
     say(format!("  {target}: {tried} inputs, {found} of them new, none broke it"));
+    Ok(())
+}
+
+/// Keeps as few inputs as reach all that the corpus reaches.
+fn keep(target: &str, binary: &Path) -> Result<()> {
+    let few = inputs(target).with_extension("few");
+    if few.exists() {
+        fs::remove_dir_all(&few)?;
+    }
+    fs::create_dir_all(&few)?;
+    let log = shell::target().join("crashes").join(format!("{target}.merge.log"));
+    let status = shell::run_within(
+        shell::command(binary).arg("-merge=1").arg(&few).arg(inputs(target)).stderr(fs::File::create(&log)?),
+        Duration::from_secs(600),
+    )?;
+    ensure!(status.success(), "{target} broke while its corpus was merged; see {}", log.display());
+    say(format!("  {target}: {} inputs kept", corpus::keep(target, &few)?));
+    fs::remove_dir_all(&few)?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod artifacts;
 mod budget;
 mod build;
 mod check;
+mod corpus;
 mod debian;
 mod demo;
 mod deny;
