@@ -1,22 +1,25 @@
 //! Where every path ends: the verdict becomes a return code, and a drop is counted and reported.
 
+use core::{mem::size_of_val, ptr};
+
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers,
 };
 use datapath_common::{
-    abi::{Program, Settings},
-    logic::{
-        headers::ETHERNET,
-        parse::{Parsed, parse},
-    },
-    path::{Bare, Outcome, Packet, Readable, Scratch, Tables, Verdict},
+    abi::{Address, Program, Settings},
+    logic::{headers::ETHERNET, parse::parse},
+    path::{Bare, Outcome, Packet, Readable, Scratch, Tables, Verdict, next_hop},
 };
 
 use crate::{
     log,
     maps::Maps,
-    packet::{Skb, xdp::Xdp},
+    packet::{
+        Skb,
+        look_up::{AF_INET, AF_INET6, words},
+        xdp::Xdp,
+    },
 };
 
 /// Which way a hook looks. `bpf_redirect_peer` only works inwards: from egress the packet would vanish.
@@ -42,7 +45,8 @@ enum Left {
 
 /// Carries the outcome out.
 #[inline(always)]
-pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Program, hook: Hook) -> i32 {
+pub fn finish(packet: &mut Skb, outcome: Outcome, scratch: &Scratch, program: Program, hook: Hook) -> i32 {
+    let Scratch { headers, parsed, .. } = scratch;
     match outcome {
         // Never TC_ACT_OK: that would silence the programs of others on this hook.
         Ok(Verdict::Pass) => TC_ACT_UNSPEC,
@@ -74,10 +78,9 @@ pub fn finish(packet: &mut Skb, outcome: Outcome, parsed: &Parsed, program: Prog
         }
         Ok(Verdict::ToUplink(ifindex)) => {
             log::sent(program, packet.ifindex(), parsed);
-            packet.leave(Left::ToUplink as u32, ifindex, 0);
+            packet.leave(Left::ToUplink as u32, ifindex, headers.next_hop);
             mark(packet);
-            // SAFETY: without parameters the kernel asks its routes for the next hop.
-            unsafe { helpers::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+            to_neighbour(ifindex, next_hop::address(&Maps, headers.next_hop as u8, &parsed.key.destination))
         }
         Ok(Verdict::Reflected) => {
             let ifindex = packet.ifindex();
@@ -107,6 +110,30 @@ fn to_endpoint(packet: &mut Skb, ifindex: u32, hook: Hook) -> i32 {
     }
     mark(packet);
     redirect(ifindex, 0)
+}
+
+/// Out of this device to a neighbour; to the one that the host's routes name, where `next_hop` does not.
+#[inline(always)]
+fn to_neighbour(ifindex: u32, next_hop: Option<Address>) -> i32 {
+    let Some(address) = next_hop else {
+        // SAFETY: without parameters the kernel asks its routes.
+        return unsafe { helpers::bpf_redirect_neigh(ifindex, ptr::null_mut(), 0, 0) as i32 };
+    };
+    let neighbour = if address.is_v4() {
+        [AF_INET as u32, address.v4_word(), 0, 0, 0]
+    } else {
+        let [a, b, c, d] = words(&address);
+        [AF_INET6 as u32, a, b, c, d]
+    };
+    // SAFETY: laid out as `bpf_redir_neigh`, which the helper only reads.
+    unsafe {
+        helpers::bpf_redirect_neigh(
+            ifindex,
+            (&raw const neighbour).cast_mut().cast(),
+            size_of_val(&neighbour) as i32,
+            0,
+        ) as i32
+    }
 }
 
 #[inline(always)]

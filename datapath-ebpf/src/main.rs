@@ -95,7 +95,7 @@ fn run(
     };
     let mut packet = Skb::new(context.skb.skb, program);
     let outcome = path(&mut packet, &Maps, scratch);
-    finish(&mut packet, outcome, &scratch.parsed, program, hook)
+    finish(&mut packet, outcome, scratch, program, hook)
 }
 
 #[cfg(target_arch = "bpf")]

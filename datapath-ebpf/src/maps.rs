@@ -20,14 +20,17 @@ use datapath_common::{
         Uplink, hint,
     },
     logic::parse::Parsed,
-    path::{Bucket, FlowSlot, FragmentSetSlot, Inserted, Scratch, SourceSlot, StationsSlot, Step, Tables, UsageSlot},
+    path::{
+        Bucket, FlowSlot, FragmentSetSlot, Inserted, NextHopSlot, Scratch, SourceSlot, StationsSlot, Step, Tables,
+        UsageSlot,
+    },
 };
 use defined::{
     DENIED_V4, DENIED_V6, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, ENDPOINT_BY_MAC, ENDPOINT_HINT_BY_ADDRESS,
     ENDPOINT_HINT_BY_IFINDEX, ENDPOINT_USAGE, ENDPOINTS, FLOW_BY_KEY, FLOW_CURSOR, FLOWS, FRAGMENTS, GUARD,
     GUARD_DEVICES, GUARD_PORTS, GUARD_SOURCES, HOST_ADDRESSES, METRICS, NETWORK_BY_GATEWAY, NETWORK_MEMBERS, NETWORKS,
-    PUBLICATION_HITS, PUBLICATIONS, PUBLISHED, SCRATCH, SETTINGS, STATION_BY_MAC, STATIONS, SUBNETS, UDP_MAPPED,
-    UDP_MAPPING, UPLINKS,
+    NEXT_HOPS, PUBLICATION_HITS, PUBLICATIONS, PUBLISHED, SCRATCH, SETTINGS, STATION_BY_MAC, STATIONS, SUBNETS,
+    UDP_MAPPED, UDP_MAPPING, UPLINKS,
 };
 
 use crate::log;
@@ -252,6 +255,12 @@ impl Tables for Maps {
     fn flow(&self, slot: u32) -> Option<FlowSlot> {
         // SAFETY: a value of the map.
         FLOWS.get_ptr_mut(slot).map(|flow| unsafe { FlowSlot::new(flow) })
+    }
+
+    #[inline(always)]
+    fn next_hop(&self, number: u8) -> Option<NextHopSlot> {
+        // SAFETY: a value of the map.
+        NEXT_HOPS.get_ptr_mut(number as u32).map(|next_hop| unsafe { NextHopSlot::new(next_hop) })
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 mod checksum;
 mod clamped;
 mod headers;
-mod look_up;
+pub mod look_up;
 pub mod xdp;
 
 use core::mem::MaybeUninit;

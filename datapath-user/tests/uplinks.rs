@@ -193,6 +193,86 @@ fn n13_masqueraded_flows_end_with_their_address() {
     assert_no_leak(uplink);
 }
 
+/// Where frames to this address arrived, for which MAC address, since this watch began.
+fn went_to(watch: &Capture, destination: IpAddr) -> Option<Mac> {
+    let wanted = |frame: &lab::capture::Captured| {
+        !frame.outgoing && frame.view.destination == Some(destination) && frame.view.payload == b"by a gateway"
+    };
+    watch.wait_for(REFUSAL, wanted).map(|frame| frame.view.destination_mac)
+}
+
+#[test]
+fn packets_leave_by_the_next_hop_of_their_route() {
+    let scene = Scene::start();
+    scene.network(1, "");
+    let a = scene.join("a", 1, 10);
+    let own = scene.lan().machine.mac(Lan::TO_HOST).expect("a MAC address");
+    // Gateways that nobody is: the frames say which of them they were for.
+    let mac = |number: u8| Mac([2, 0, 0, 0, 0x77, number]);
+    let neighbours = [("192.0.2.21", 1), ("192.0.2.22", 2), ("fe80::21", 3), ("fe80::22", 4), ("2001:db8:2::23", 5)];
+    for (neighbour, number) in neighbours {
+        let family = if neighbour.contains(':') { "-6" } else { "-4" };
+        let mac = mac(number).to_string();
+        let arguments = [family, "neigh", "replace", neighbour, "lladdr", &mac, "dev", Host::UPLINK];
+        scene.namespace.run("ip", arguments).expect("a neighbour");
+    }
+    let routes = [
+        ("10.96.0.0/16", "via 192.0.2.21", "10.96.0.1"),
+        ("10.97.0.0/16", "via 192.0.2.22", "10.97.0.1"),
+        // IPv4 by a gateway of IPv6 (RFC 8950).
+        ("10.98.0.0/16", "via inet6 fe80::21", "10.98.0.1"),
+        ("fd96::/64", "via fe80::21", "fd96::1"),
+        ("fd97::/64", "via fe80::22", "fd97::1"),
+        ("fd98::/64", "via 2001:db8:2::23", "fd98::1"),
+    ];
+    for (prefix, via, _) in routes {
+        scene.namespace.ip(&format!("route add {prefix} {via} dev up0")).expect("a route");
+    }
+    let uplink = scene.watch_uplink();
+    let send = |destination: IpAddr| {
+        let socket = Client::new(&a.namespace).datagrams(at(destination, 9)).expect("a socket");
+        move || socket.send_to(b"by a gateway", at(destination, 9)).expect("sends")
+    };
+    let expected = [1, 2, 3, 3, 4, 5].map(mac).into_iter();
+    let by_gateways = routes.into_iter().map(|(_, _, destination)| address(destination)).zip(expected);
+    let on_link = Lan::MACHINE.map(|machine| (address(machine), own));
+    let far = Lan::INTERNET.map(|internet| (address(internet), own));
+    for (destination, expected) in by_gateways.chain(on_link).chain(far) {
+        let send = send(destination);
+        // The packet that begins the flow, and those that follow it.
+        for count in 1..=3 {
+            let watch = scene.watch_uplink();
+            send();
+            assert_eq!(went_to(&watch, destination), Some(expected), "packet {count} to {destination}");
+        }
+    }
+    // A gateway that is replaced, and a neighbour that has another MAC address.
+    for (prefix, other, destination, expected) in [
+        ("10.96.0.0/16", "via 192.0.2.22", "10.96.0.1", mac(2)),
+        ("10.97.0.0/16", "", "10.97.0.1", mac(6)),
+        ("fd96::/64", "via 2001:db8:2::23", "fd96::1", mac(5)),
+        ("fd97::/64", "", "fd97::1", mac(7)),
+    ] {
+        let destination = address(destination);
+        let send = send(destination);
+        send();
+        scene.namespace.ip(&format!("route replace {prefix} {other} dev up0")).expect("a route");
+        if other.is_empty() {
+            let (destination, mac) = (destination.to_string(), expected.to_string());
+            let arguments = ["neigh", "replace", &destination, "lladdr", &mac, "dev", Host::UPLINK];
+            scene.namespace.run("ip", arguments).expect("a neighbour");
+        }
+        // Flows look at their route again once a second.
+        std::thread::sleep(Duration::from_millis(1_200));
+        for count in 1..=3 {
+            let watch = scene.watch_uplink();
+            send();
+            assert_eq!(went_to(&watch, destination), Some(expected), "packet {count} to {destination} by {other}");
+        }
+    }
+    assert_no_leak(uplink);
+}
+
 #[test]
 fn forwarding_that_somebody_resets_is_set_right() {
     let scene = Scene::start();

@@ -14,6 +14,7 @@ mod guard;
 pub mod hint;
 mod mutant;
 mod network;
+pub mod next_hop;
 mod publication;
 mod settings;
 mod station;
@@ -30,12 +31,13 @@ pub use fragment::{
 pub use guard::{DENIED_CAPACITY, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, Rate, guard_checks};
 pub use mutant::Mutant;
 pub use network::{NETWORK_ENDPOINTS, Network, Subnet, Uplink, network_flags};
+pub use next_hop::NextHop;
 pub use publication::{Publication, PublishedKey};
 pub use settings::{Metric, Settings, program_log};
 pub use station::{PORT_STATIONS, PortStations, STATION_TABLES, Station, StationPlace};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Names of the maps, as the programs define and the pin directory shows them.
 pub mod map {
@@ -80,6 +82,8 @@ pub mod map {
     pub const FLOWS: &str = "FLOWS";
     /// Array, 2 × `u32`: the slot that the next new flow tries first, and the one that is swept next.
     pub const FLOW_CURSOR: &str = "FLOW_CURSOR";
+    /// Array: number of a next hop → [`super::NextHop`]. Written by the programs, each place once.
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
     /// LRU hash: [`super::UdpMapping`] → `u64`: port in wire order (low 16 bits); deadline is in `UDP_MAPPED`.
     pub const UDP_MAPPING: &str = "UDP_MAPPING";
     /// LRU hash: external side of a UDP mapping → who has it.
@@ -150,6 +154,7 @@ mod pod {
         super::UdpMapped,
         super::UdpMapping,
         super::Network,
+        super::NextHop,
         super::Subnet,
         super::Uplink,
         super::Publication,
@@ -179,6 +184,7 @@ mod tests {
             ("FlowKey", size_of::<super::FlowKey>(), align_of::<super::FlowKey>(), 40),
             ("FlowIndex", size_of::<super::FlowIndex>(), 8, 8),
             ("Flow", size_of::<super::Flow>(), align_of::<super::Flow>(), 192),
+            ("NextHop", size_of::<super::NextHop>(), align_of::<super::NextHop>(), 24),
             ("FragmentKey", size_of::<super::FragmentKey>(), align_of::<super::FragmentKey>(), 40),
             ("Datagram", size_of::<super::Datagram>(), align_of::<super::Datagram>(), 200),
             ("FragmentSet", size_of::<super::FragmentSet>(), align_of::<super::FragmentSet>(), 276672),

@@ -96,11 +96,13 @@ pub enum Mutant {
     LimitsIgnored = 45,
     /// `from_uplink` counts what the XDP program has counted (`datapath guard`).
     GuardedTwice = 46,
+    /// All gateways are taken for the first one that was met (N1).
+    GatewaysConfused = 47,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::IccIgnored,
         Self::IsolationIgnored,
         Self::InternalIgnored,
@@ -147,6 +149,7 @@ impl Mutant {
         Self::DenyIgnored,
         Self::LimitsIgnored,
         Self::GuardedTwice,
+        Self::GatewaysConfused,
     ];
 
     /// The mutant of this name, as `{:?}` prints it.

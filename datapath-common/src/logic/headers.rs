@@ -38,8 +38,8 @@ pub struct Headers {
     pub packet_length: u32,
     /// The MTU that the packet exceeds, once a stage has found that it does.
     pub exceeds: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Where the packet leaves by an uplink, the number of its next hop ([`crate::abi::next_hop`]).
+    pub next_hop: u32,
 }
 
 /// Who sent the IP packet in a frame, whatever is wrong with the rest: all that it takes to deny it.

@@ -12,10 +12,13 @@ use super::State;
 use crate::{
     abi::{
         Address, AddressKey, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex, FlowKey, FragmentSet, Guard,
-        GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, PortStations, Publication,
-        PublishedKey, STATION_TABLES, StationPlace, UdpMapped, UdpMapping, Uplink,
+        GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network, NextHop, PortStations, Publication,
+        PublishedKey, STATION_TABLES, StationPlace, UdpMapped, UdpMapping, Uplink, next_hop,
     },
-    path::{Bucket, FlowSlot, FragmentSetSlot, Inserted, Repeat, SourceSlot, StationsSlot, Step, Tables, UsageSlot},
+    path::{
+        Bucket, FlowSlot, FragmentSetSlot, Inserted, NextHopSlot, Repeat, SourceSlot, StationsSlot, Step, Tables,
+        UsageSlot,
+    },
 };
 
 /// Tables in collections. What the programs write is behind cells, as the path only borrows the tables.
@@ -31,6 +34,7 @@ pub struct NativeTables {
     pub keys: RefCell<HashMap<FlowKey, FlowIndex>>,
     /// `FLOWS`; never resized, so that slots stay where they are.
     flows: Vec<Cell<Flow>>,
+    next_hops: Vec<Cell<NextHop>>,
     usage: RefCell<HashMap<u32, Box<Cell<EndpointUsage>>>>,
     cursors: [Cell<u32>; 2],
     fragments: RefCell<HashMap<u32, Box<Cell<FragmentSet>>>>,
@@ -60,6 +64,7 @@ impl NativeTables {
             seed: Cell::new(1),
             keys: RefCell::default(),
             flows: (0..flows).map(|_| Cell::default()).collect(),
+            next_hops: (0..next_hop::NUMBERS).map(|_| Cell::default()).collect(),
             usage: RefCell::default(),
             cursors: Default::default(),
             fragments: RefCell::default(),
@@ -243,6 +248,11 @@ impl Tables for NativeTables {
     fn flow(&self, slot: u32) -> Option<FlowSlot> {
         // SAFETY: the vector is never resized, and its cells are only used by slots and whole copies.
         self.flows.get(slot as usize).map(|flow| unsafe { FlowSlot::new(flow.as_ptr()) })
+    }
+
+    fn next_hop(&self, number: u8) -> Option<NextHopSlot> {
+        // SAFETY: as of `flow`.
+        self.next_hops.get(usize::from(number)).map(|next_hop| unsafe { NextHopSlot::new(next_hop.as_ptr()) })
     }
 
     fn next_slot(&self) -> u32 {

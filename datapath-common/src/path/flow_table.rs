@@ -161,6 +161,8 @@ fn send<P: Packet, T: Tables>(
         scope::UPLINK => {
             let route = route_of(packet, tables, step, answers, parsed.key.scope)?;
             forward::check_size(packet, tables, headers, parsed, route.mtu())?;
+            debug_assert!(answers.source == parsed.key.destination, "what is on link is where it goes");
+            headers.next_hop = route.next_hop() as u32;
             Verdict::ToUplink(route.ifindex())
         }
         _ => forward::to_endpoint(packet, tables, headers, parsed, to.endpoint)?,
@@ -185,8 +187,8 @@ fn route_of<P: Packet, T: Tables>(
 ) -> Result<Route, DropReason> {
     let Step { slot, now, .. } = *step;
     let flow = slot.get();
-    let known = Route::new(flow.route_ifindex, flow.route_mtu as u32);
-    if known.ifindex() != 0 && flow.route_checked == (now >> 30) as u16 {
+    let known = Route::new(flow.route_ifindex, flow.route_mtu as u32).by(flow.next_hop);
+    if known.ifindex() != 0 && flow.route_checked == (now >> 30) as u8 {
         return Ok(known);
     }
     let route = route(packet, tables, answers, network_id)?;

@@ -79,11 +79,12 @@ fn translate_and_send<P: Packet, T: Tables>(
     let verdict = match sent.scope {
         scope::LOOPBACK => forward::to_loopback(tables, headers),
         scope::UPLINK => {
-            let uplink = flow_table::route(packet, tables, sent, error.key.scope)?.ifindex();
-            if flow_table::has_moved(tables, flow, uplink) {
+            let route = flow_table::route(packet, tables, sent, error.key.scope)?;
+            if flow_table::has_moved(tables, flow, route.ifindex()) {
                 return Err(DropReason::OutOfState);
             }
-            Verdict::ToUplink(uplink)
+            headers.next_hop = route.next_hop() as u32;
+            Verdict::ToUplink(route.ifindex())
         }
         _ => forward::to_endpoint(packet, tables, headers, error, to.endpoint)?,
     };

@@ -24,6 +24,7 @@ mod locked;
 mod masquerade;
 mod mss_clamp;
 mod neighbour;
+pub mod next_hop;
 mod outcome;
 mod port;
 mod publish;
@@ -45,7 +46,7 @@ pub use guard::guard;
 pub use locked::{FragmentSetSlot, StationsSlot};
 pub use outcome::{Decision, Outcome, Packed, Verdict};
 pub use repeat::{LoopBody, Repeat};
-pub use slot::{FlowSlot, UsageSlot};
+pub use slot::{FlowSlot, NextHopSlot, UsageSlot};
 pub use to_host::to_host;
 pub use to_uplink::{to_container, to_uplink};
 
@@ -87,11 +88,25 @@ impl Route {
     /// To nowhere.
     pub const NONE: Self = Self(0);
 
-    /// By this device, for packets of at most `mtu` bytes; 0 where the kernel does not tell.
+    /// By this device, for packets of at most `mtu` bytes, of which 24 bits count; 0 where the kernel does not tell.
     #[inline(always)]
     #[must_use]
     pub const fn new(ifindex: u32, mtu: u32) -> Self {
-        Self((ifindex as u64) << 32 | mtu as u64)
+        Self((ifindex as u64) << 32 | mtu as u64 & 0xff_ffff)
+    }
+
+    /// The route, to the next hop with this number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn by(self, next_hop: u8) -> Self {
+        Self(self.0 & !(0xff << 24) | (next_hop as u64) << 24)
+    }
+
+    /// [`crate::abi::next_hop`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn next_hop(self) -> u8 {
+        (self.0 >> 24) as u8
     }
 
     /// The device; 0 for none.
@@ -105,7 +120,7 @@ impl Route {
     #[inline(always)]
     #[must_use]
     pub const fn mtu(self) -> u32 {
-        self.0 as u32
+        self.0 as u32 & 0xff_ffff
     }
 
     /// The route with an MTU, which is at most that of the uplink it leads to.
@@ -113,7 +128,7 @@ impl Route {
     #[must_use]
     pub const fn bounded_by(self, uplink: &Uplink) -> Self {
         let known = self.mtu() != 0 && self.mtu() < uplink.mtu;
-        Self::new(self.ifindex(), if known { self.mtu() } else { uplink.mtu })
+        Self::new(self.ifindex(), if known { self.mtu() } else { uplink.mtu }).by(self.next_hop())
     }
 }
 
@@ -142,7 +157,7 @@ impl Scratch {
             length: 0,
             packet_length: 0,
             exceeds: 0,
-            padding: 0,
+            next_hop: 0,
         },
         parsed: Parsed::EMPTY,
         quoted: Parsed::EMPTY,
@@ -341,6 +356,8 @@ pub trait Tables: Repeat {
     fn delete_flow_key(&self, key: &FlowKey);
     /// `FLOWS`.
     fn flow(&self, slot: u32) -> Option<FlowSlot>;
+    /// `NEXT_HOPS`.
+    fn next_hop(&self, number: u8) -> Option<NextHopSlot>;
     /// Moves the first `FLOW_CURSOR` on, that of new flows, and returns the slot it was at.
     fn next_slot(&self) -> u32;
     /// Moves the second `FLOW_CURSOR` on, that of the sweep, and returns the slot it was at.

@@ -9,8 +9,8 @@ use datapath_common::{
     abi::{
         Address, AddressKey, DENIED_CAPACITY, DropReason, Endpoint, EndpointUsage, FRAGMENT_SETS, Flow, FlowIndex,
         FlowKey, FragmentSet, Guard, GuardBuckets, GuardDevice, GuardPort, GuardSource, MacKey, Metric, Network,
-        PORT_STATIONS, PortStations, Program, Publication, PublishedKey, STATION_TABLES, Settings, Subnet, UdpMapped,
-        UdpMapping, Uplink, hint,
+        NextHop, PORT_STATIONS, PortStations, Program, Publication, PublishedKey, STATION_TABLES, Settings, Subnet,
+        UdpMapped, UdpMapping, Uplink, hint, next_hop,
     },
     path::Scratch,
 };
@@ -62,6 +62,8 @@ pub(super) static FLOW_BY_KEY: HashMap<FlowKey, FlowIndex> = HashMap::pinned(2 *
 pub(super) static FLOWS: Array<Flow> = Array::pinned(FLOW_CAPACITY, BPF_F_MMAPABLE);
 #[map]
 pub(super) static FLOW_CURSOR: Array<u32> = Array::pinned(2, 0);
+#[map]
+pub(super) static NEXT_HOPS: Array<NextHop> = Array::pinned(next_hop::NUMBERS, 0);
 #[map]
 pub(super) static UDP_MAPPING: LruHashMap<UdpMapping, u64> = LruHashMap::pinned(Settings::DEFAULT.udp_mappings(), 0);
 #[map]

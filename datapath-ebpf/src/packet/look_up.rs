@@ -15,7 +15,7 @@ use aya_ebpf::{
 use datapath_common::{
     abi::{Address, FlowKey, Settings},
     logic::parse::protocol,
-    path::{Route, Tables},
+    path::{Route, Tables, next_hop},
 };
 
 use super::Skb;
@@ -23,8 +23,8 @@ use crate::{log, maps::Maps};
 
 /// `BPF_F_CURRENT_NETNS`.
 const CURRENT_NETNS: u64 = u64::MAX;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub const AF_INET: u8 = 2;
+pub const AF_INET6: u8 = 10;
 
 /// Makes a plain C structure of words all zeroes. Volatile, as the compiler would call a memset that goes byte by byte.
 ///
@@ -98,7 +98,14 @@ impl Skb {
                 };
             }
             let mtu = lookup.__bindgen_anon_1.mtu_result as u32;
-            Route::new(lookup.ifindex, if mtu > 1 { mtu } else { 0 })
+            // Where it is no gateway, it is the destination still; packets of IPv4 may have one of IPv6.
+            let next_hop = if lookup.family == AF_INET {
+                Address::from_v4_word(lookup.__bindgen_anon_4.ipv4_dst)
+            } else {
+                address(lookup.__bindgen_anon_4.ipv6_dst)
+            };
+            let number = next_hop::number(&Maps, &answers.source, &next_hop);
+            Route::new(lookup.ifindex, if mtu > 1 { mtu } else { 0 }).by(number)
         }
     }
 
@@ -141,8 +148,9 @@ impl Skb {
     }
 }
 
+/// An address of IPv6 as the kernel has it in memory.
 #[inline(always)]
-fn words(address: &Address) -> [u32; 4] {
+pub fn words(address: &Address) -> [u32; 4] {
     let [high, low] = address.words;
     [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]
 }
