@@ -193,7 +193,7 @@ fn n13_masqueraded_flows_end_with_their_address() {
     assert_no_leak(uplink);
 }
 
-/// Where frames to this address arrived, for which MAC address, since this watch began.
+/// The MAC address to which a packet of the test for this destination left, since the watch began.
 fn went_to(watch: &Capture, destination: IpAddr) -> Option<Mac> {
     let wanted = |frame: &lab::capture::Captured| {
         !frame.outgoing && frame.view.destination == Some(destination) && frame.view.payload == b"by a gateway"
