@@ -1,7 +1,56 @@
 //! Next hops by number. What the kernel's routes said once a second about a flow need not be asked again for each packet.
 
-use super::Tables;
-use crate::abi::{Address, Mutant, claim, next_hop};
+#![expect(unsafe_code, reason = "a place of `NEXT_HOPS` is one that other CPUs write at the same time")]
+
+use core::ptr;
+
+use super::{Tables, slot::atomic};
+use crate::abi::{Address, Mutant, NextHop, claim, next_hop};
+
+/// One place of `NEXT_HOPS`.
+#[derive(Clone, Copy, Debug)]
+pub struct NextHopSlot(*mut NextHop);
+
+impl NextHopSlot {
+    /// The place at this address.
+    ///
+    /// # Safety
+    /// `next_hop` points to a value of the `NEXT_HOPS` map, or to a [`NextHop`] that outlives the slot and is only used by slots.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn new(next_hop: *mut NextHop) -> Self {
+        Self(next_hop)
+    }
+
+    /// The address that is there, for good, or `None` as long as there is none.
+    #[inline(always)]
+    #[must_use]
+    pub fn address(&self) -> Option<Address> {
+        // SAFETY: the pointer is valid (`new`); the address is read after the state that says it is there.
+        unsafe {
+            let live = ptr::read_volatile(&raw const (*self.0).claim) == claim::LIVE;
+            live.then(|| ptr::read_volatile(&raw const (*self.0).address))
+        }
+    }
+
+    /// Takes a place that is free.
+    #[inline(always)]
+    #[must_use]
+    pub fn take(&self) -> bool {
+        // SAFETY: valid by `new`.
+        unsafe { atomic::swap32(&raw mut (*self.0).claim, claim::FREE, claim::BUSY) }
+    }
+
+    /// Sets the address of a place taken before, and gives it to all.
+    #[inline(always)]
+    pub fn set(&self, address: &Address) {
+        // SAFETY: valid by `new`, and the place is ours.
+        unsafe {
+            ptr::write_volatile(&raw mut (*self.0).address, *address);
+            atomic::exchange32(&raw mut (*self.0).claim, claim::LIVE);
+        }
+    }
+}
 
 /// The number of the next hop for packets to `destination`. The first gateway to need a place has it for good; another one that
 /// would need the same stays unknown, and hosts have few.
@@ -13,11 +62,13 @@ pub fn number<T: Tables>(tables: &T, destination: &Address, next_hop: &Address) 
     let confused = tables.mutant(Mutant::GatewaysConfused);
     let number = if confused { next_hop::ON_LINK + 1 } else { place(next_hop) };
     let Some(slot) = tables.next_hop(number) else { return next_hop::UNKNOWN };
-    if slot.get().claim == claim::FREE && slot.take() {
+    if slot.address().is_none() && slot.take() {
         slot.set(next_hop);
     }
-    let known = slot.get();
-    if known.claim == claim::LIVE && (known.address == *next_hop || confused) { number } else { next_hop::UNKNOWN }
+    match slot.address() {
+        Some(known) if known == *next_hop || confused => number,
+        _ => next_hop::UNKNOWN,
+    }
 }
 
 /// The address of the next hop with this number, for packets to `destination`; `None` where the kernel is to be asked.
@@ -26,7 +77,7 @@ pub fn address<T: Tables>(tables: &T, number: u8, destination: &Address) -> Opti
     match number {
         next_hop::UNKNOWN => None,
         next_hop::ON_LINK => Some(*destination),
-        _ => tables.next_hop(number).map(|slot| slot.get().address),
+        _ => tables.next_hop(number).and_then(|slot| slot.address()),
     }
 }
 

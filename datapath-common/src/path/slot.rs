@@ -9,7 +9,7 @@
 use core::ptr;
 
 use super::Route;
-use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, NextHop, Sequences, TokenBucket, claim};
+use crate::abi::{Address, EndpointUsage, Flow, FlowEnd, FlowKey, Sequences, TokenBucket, claim};
 
 #[cfg(target_arch = "bpf")]
 pub(super) mod atomic {
@@ -360,47 +360,5 @@ unsafe fn take_token(bucket: *mut TokenBucket, rate: u32, now: u64) -> bool {
         }
         ptr::write_volatile(&raw mut (*bucket).tokens, tokens - 1);
         true
-    }
-}
-
-/// One place of `NEXT_HOPS`.
-#[derive(Clone, Copy, Debug)]
-pub struct NextHopSlot(*mut NextHop);
-
-impl NextHopSlot {
-    /// The place at this address.
-    ///
-    /// # Safety
-    /// As of [`FlowSlot::new`], with a value of `NEXT_HOPS`.
-    #[inline(always)]
-    #[must_use]
-    pub const unsafe fn new(next_hop: *mut NextHop) -> Self {
-        Self(next_hop)
-    }
-
-    /// What is there, which is an address only where it is live, and then for good.
-    #[inline(always)]
-    #[must_use]
-    pub fn get(&self) -> &NextHop {
-        // SAFETY: the pointer is valid (`new`); an address is read after the state that says it is there.
-        unsafe { &*self.0 }
-    }
-
-    /// Takes a place that is free.
-    #[inline(always)]
-    #[must_use]
-    pub fn take(&self) -> bool {
-        // SAFETY: valid by `new`.
-        unsafe { atomic::swap32(&raw mut (*self.0).claim, claim::FREE, claim::BUSY) }
-    }
-
-    /// Sets the address of a place taken before, and gives it to all.
-    #[inline(always)]
-    pub fn set(&self, address: &Address) {
-        // SAFETY: valid by `new`, and the place is ours.
-        unsafe {
-            ptr::write_volatile(&raw mut (*self.0).address, *address);
-            atomic::exchange32(&raw mut (*self.0).claim, claim::LIVE);
-        }
     }
 }
