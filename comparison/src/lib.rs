@@ -1,7 +1,7 @@
 //! The paired comparison, for `cargo xtask bench` and for `datapath bench`.
 //!
-//! All sites stand at once. A round makes each run once, briefly, in shuffled order, and ratios are taken inside a
-//! round: absolute numbers move by half on a shared machine, in-round ratios by a few hundredths.
+//! All sites stand at once. A round makes each run once, briefly, in shuffled order, what is compared back to back, and ratios
+//! are taken inside a round: absolute numbers move by half on a shared machine, such ratios by a few hundredths.
 //!
 //! - [`subject`]: what is compared, and [`place`]: where that stands; [`own`] is a host of ours.
 //! - [`load`]: what is measured of it.

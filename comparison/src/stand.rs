@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::interruption::Interruption;
-use crate::shuffle::Random;
+use crate::shuffle::{self, Random};
 use crate::{Measure, Place, Reading, Run, Site};
 
 /// Everything that stands.
@@ -42,7 +42,7 @@ impl Stand {
         self.places.get(&site).map(AsRef::as_ref)
     }
 
-    /// Makes each run once, in shuffled order; `progress` hears of each one that is done. Where that is interrupted, the round
+    /// Makes each run once, in the order of [`shuffle::round`]; `progress` hears of each one that is done. Where that is interrupted, the round
     /// has those that were made before.
     pub fn round(
         &mut self,
@@ -50,10 +50,8 @@ impl Stand {
         duration: Duration,
         mut progress: impl FnMut(Run, &Reading),
     ) -> Result<Vec<(Run, Reading)>> {
-        let mut order: Vec<Run> = runs.iter().copied().collect();
-        self.random.shuffle(&mut order);
-        let mut round = Vec::with_capacity(order.len());
-        for run in order {
+        let mut round = Vec::with_capacity(runs.len());
+        for run in shuffle::round(runs, &mut self.random) {
             let reading = self.take(run, duration).with_context(|| run.to_string());
             // Ctrl-C reaches the daemons too, so that a run may fail of it.
             if self.interruption.came() {
