@@ -1,5 +1,7 @@
 //! What on this host is missing, conflicting or risky, and the remedy.
 
+mod receive_queues;
+
 use datapath_common::abi::Program;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,7 @@ pub async fn examine(daemon: Option<&Readers>) -> Vec<Finding> {
     findings.extend(docker_setup::findings(followed.as_deref()).await);
     if let Some(readers) = daemon {
         findings.extend(uplinks(readers));
+        findings.extend(receive_queues::findings(readers).await);
         findings.extend(guard(readers));
         findings.extend(large_packets(readers).await);
         findings.extend(foreign_programs(readers).await);
