@@ -12,7 +12,7 @@ pub struct Wish<'a> {
     pub routed: bool,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// IPv4 options, in words of four bytes.
+    /// IPv4 options, in words of four bytes, or IPv6 extension headers.
     options: usize,
     addresses: &'a [u8; 64],
     ports: [u8; 4],
@@ -32,7 +32,7 @@ impl<'a> Wish<'a> {
             protocol: [protocol::TCP, protocol::UDP, icmp, protocol::SCTP][usize::from(choice >> 1 & 3)],
             routed: choice >> 3 & 1 == 1,
             ttl: *ttl,
-            options: if ipv6 { 0 } else { usize::from(choice >> 4 & 3) },
+            options: usize::from(choice >> 4 & 3),
             addresses,
             ports: *ports,
             payload: &payload[..payload.len().min(1400)],
@@ -58,10 +58,12 @@ impl<'a> Wish<'a> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         if self.ipv6 {
             frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-            frame.extend((transport.len() as u16).to_be_bytes());
-            frame.extend([self.protocol, self.ttl]);
+            let (first, extensions) = self.extensions();
+            frame.extend(((extensions.len() + transport.len()) as u16).to_be_bytes());
+            frame.extend([first, self.ttl]);
             frame.extend(self.address(0));
             frame.extend(self.address(1));
+            frame.extend(extensions);
         } else {
             let header = 20 + self.options * 4;
             let mut ip = vec![0x40 | (header / 4) as u8, 0];
@@ -78,6 +80,19 @@ impl<'a> Wish<'a> {
         }
         frame.extend(transport);
         frame
+    }
+
+    /// IPv6 extension headers of padding, 8, 16 and 8 bytes long, and the number of the first header (RFC 8200 section 4).
+    fn extensions(&self) -> (u8, Vec<u8>) {
+        let all = [(0, 8), (60, 16), (60, 8)];
+        let wanted = &all[all.len() - self.options..];
+        let mut bytes = Vec::new();
+        for (index, (_, length)) in wanted.iter().enumerate() {
+            let next = wanted.get(index + 1).map_or(self.protocol, |(number, _)| *number);
+            bytes.extend([next, (length / 8 - 1) as u8, 1, (length - 4) as u8]);
+            bytes.resize(bytes.len() + length - 4, 0);
+        }
+        (wanted.first().map_or(self.protocol, |(number, _)| *number), bytes)
     }
 
     fn transport(&self) -> Vec<u8> {

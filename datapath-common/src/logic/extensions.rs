@@ -77,19 +77,22 @@ pub(super) fn is_jumbo<P: Readable>(packet: &P, headers: &Headers, payload: u32)
 /// walked over: it vouches for the addresses, so what is behind it is as little to be translated as in IPv4 (RFC 3715).
 #[inline(always)]
 pub(super) fn follow_extension_headers<P: Readable>(packet: &P, parsed: &mut Parsed) -> Result<(), DropReason> {
-    const ROUTING: u8 = 43;
-    const DESTINATION_OPTIONS: u8 = 60;
-
     let mut followed = 0;
-    while followed < EXTENSION_HEADERS {
+    loop {
         let kind = parsed.key.protocol;
-        if !matches!(kind, protocol::HOP_BY_HOP | ROUTING | protocol::FRAGMENT | DESTINATION_OPTIONS) {
+        if !matches!(
+            kind,
+            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
+        ) {
             return Ok(());
+        }
+        if followed == EXTENSION_HEADERS {
+            return Err(DropReason::ExtensionHeaders);
         }
         let [next, length, third, fourth] = packet.load(parsed.transport_offset as u32).ok_or(DropReason::Malformed)?;
         let mut bytes = (length as u16 + 1) * 8;
         match kind {
-            ROUTING if third == 0 => return Err(DropReason::SourceRouted),
+            protocol::ROUTING if third == 0 => return Err(DropReason::SourceRouted),
             protocol::FRAGMENT => {
                 bytes = 8;
                 let offset_and_more = u16::from_be_bytes([third, fourth]);
@@ -113,5 +116,4 @@ pub(super) fn follow_extension_headers<P: Readable>(packet: &P, parsed: &mut Par
         parsed.transport_offset += bytes;
         followed += 1;
     }
-    Err(DropReason::ExtensionHeaders)
 }

@@ -21,10 +21,14 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// The routing header of IPv6.
+    pub const ROUTING: u8 = 43;
     /// The fragment header of IPv6.
     pub const FRAGMENT: u8 = 44;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// The destination options header of IPv6.
+    pub const DESTINATION_OPTIONS: u8 = 60;
     /// SCTP.
     pub const SCTP: u8 = 132;
 }

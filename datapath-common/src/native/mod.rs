@@ -12,7 +12,10 @@ pub use state::State;
 pub use tables::NativeTables;
 
 use crate::{
-    logic::checksum::{self, Sum},
+    logic::{
+        checksum::{self, Sum},
+        parse::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING},
+    },
     path::{Outcome, Scratch},
 };
 
@@ -25,7 +28,7 @@ pub fn run(
     path(frame, tables, &mut Scratch::EMPTY.clone())
 }
 
-/// Whether every checksum of an Ethernet frame with IP inside is right; a UDP checksum of 0 is.
+/// Whether every checksum of an Ethernet frame with IP inside is right; a UDP checksum of 0 is. A part of an IPv6 packet has none.
 #[must_use]
 pub fn checksums_are_right(frame: &[u8]) -> bool {
     let word = |at: usize| frame.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]])) as usize;
@@ -42,10 +45,12 @@ pub fn checksums_are_right(frame: &[u8]) -> bool {
             (payload, frame[23], checksum::of_bytes(&frame[26..34]))
         }
         0x86dd if frame.len() >= 54 => {
-            let Some(payload) = frame.get(54..54 + word(18)) else {
+            let Some((payload, protocol)) =
+                frame.get(54..54 + word(18)).and_then(|it| behind_extensions(it, frame[20]))
+            else {
                 return false;
             };
-            (payload, frame[20], checksum::of_bytes(&frame[22..54]))
+            (payload, protocol, checksum::of_bytes(&frame[22..54]))
         }
         _ => return true,
     };
@@ -61,5 +66,17 @@ pub fn checksums_are_right(frame: &[u8]) -> bool {
             pseudo.add16(u16::from_ne_bytes([low, high])).folded() == 0xffff
         }
         _ => true,
+    }
+}
+
+/// What is behind the extension headers (RFC 8200 section 4), and its protocol number; `None` where they are cut off.
+fn behind_extensions(payload: &[u8], first: u8) -> Option<(&[u8], u8)> {
+    match first {
+        HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+            let length = 8 + usize::from(*payload.get(1)?) * 8;
+            behind_extensions(payload.get(length..)?, payload[0])
+        }
+        FRAGMENT if payload.get(2..4)? == [0, 0] => behind_extensions(payload.get(8..)?, payload[0]),
+        _ => Some((payload, first)),
     }
 }
