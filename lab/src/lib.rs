@@ -30,6 +30,7 @@ pub mod probe;
 pub mod reference;
 pub mod server;
 mod tap;
+mod tunnel;
 mod world;
 pub mod xdp;
 
@@ -48,6 +49,7 @@ pub use mutant::MUTANT_VARIABLE;
 pub use namespace::{Namespace, sweep};
 pub use server::Server;
 pub use tap::Tap;
+pub use tunnel::Tunnel;
 pub use world::World;
 
 /// How long to wait for what must come. Nobody waits longer than it takes, so that this is long enough for a busy machine.

@@ -30,7 +30,7 @@ impl Link<'_> {
         Ok(())
     }
 
-    fn configure(&self) -> Result<()> {
+    pub(crate) fn configure(&self) -> Result<()> {
         let mut batch = String::new();
         for address in self.addresses {
             let nodad = if address.contains(':') { " nodad" } else { "" };
