@@ -66,7 +66,7 @@ fn open_and_expire(config: &str) {
         let first = 20_000 + round * 100;
         let opened = open_flows(&a, first..first + 50);
         assert!(opened >= 48, "round {round}: {opened} of 50 flows");
-        std::thread::sleep(Duration::from_millis(1_100));
+        std::thread::sleep(Duration::from_millis(2_300));
     }
 }
 

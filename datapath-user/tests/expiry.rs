@@ -13,10 +13,10 @@ use support::{at, configured, serve};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Longest silence of an established connection, of one that opens or closes, and what is waited to be sure. Deadlines
-/// are moved in steps of about a second, so a flow may end that much early.
+/// are moved in steps of about a second, so a flow may end that much later.
 const ESTABLISHED: Duration = Duration::from_secs(6);
 const TRANSITORY: Duration = Duration::from_secs(3);
-const SURE: Duration = Duration::from_millis(300);
+const SURE: Duration = Duration::from_millis(1_400);
 
 /// One connection on the wire, with sequence numbers that are right.
 struct Crafted<'a> {

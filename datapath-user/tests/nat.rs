@@ -150,7 +150,7 @@ fn n2_udp_flows_end_when_idle_and_live_while_used() {
     }
     far.send_to(b"in", external).expect("sends");
     socket.recv_from(&mut buffer).expect("the flow lives while it is used");
-    std::thread::sleep(Duration::from_millis(2_300));
+    std::thread::sleep(Duration::from_millis(2_900));
     far.send_to(b"late", external).expect("sends");
     socket.recv_from(&mut buffer).expect_err("the flow has ended");
 }

@@ -209,12 +209,21 @@ fn packets_leave_by_the_next_hop_of_their_route() {
     let own = scene.lan().machine.mac(Lan::TO_HOST).expect("a MAC address");
     // Gateways that nobody is: the frames say which of them they were for.
     let mac = |number: u8| Mac([2, 0, 0, 0, 0x77, number]);
-    let neighbours = [("192.0.2.21", 1), ("192.0.2.22", 2), ("fe80::21", 3), ("fe80::22", 4), ("2001:db8:2::23", 5)];
-    for (neighbour, number) in neighbours {
+    let set_neighbour = |neighbour: &str, mac: Mac| {
         let family = if neighbour.contains(':') { "-6" } else { "-4" };
-        let mac = mac(number).to_string();
-        let arguments = [family, "neigh", "replace", neighbour, "lladdr", &mac, "dev", Host::UPLINK];
+        let arguments = [family, "neigh", "replace", neighbour, "lladdr", &mac.to_string(), "dev", Host::UPLINK];
         scene.namespace.run("ip", arguments).expect("a neighbour");
+    };
+    for (neighbour, number) in [
+        ("192.0.2.21", 1),
+        ("192.0.2.22", 2),
+        ("fe80::21", 3),
+        ("fe80::22", 4),
+        ("2001:db8:2::23", 5),
+        // Belongs where fe80::21 is, so that there is no number for it.
+        ("fe80::1:20", 8),
+    ] {
+        set_neighbour(neighbour, mac(number));
     }
     let routes = [
         ("10.96.0.0/16", "via 192.0.2.21", "10.96.0.1"),
@@ -224,6 +233,7 @@ fn packets_leave_by_the_next_hop_of_their_route() {
         ("fd96::/64", "via fe80::21", "fd96::1"),
         ("fd97::/64", "via fe80::22", "fd97::1"),
         ("fd98::/64", "via 2001:db8:2::23", "fd98::1"),
+        ("fd99:1::/64", "via fe80::1:20", "fd99:1::1"),
     ];
     for (prefix, via, _) in routes {
         scene.namespace.ip(&format!("route add {prefix} {via} dev up0")).expect("a route");
@@ -233,7 +243,7 @@ fn packets_leave_by_the_next_hop_of_their_route() {
         let socket = Client::new(&a.namespace).datagrams(at(destination, 9)).expect("a socket");
         move || socket.send_to(b"by a gateway", at(destination, 9)).expect("sends")
     };
-    let expected = [1, 2, 3, 3, 4, 5].map(mac).into_iter();
+    let expected = [1, 2, 3, 3, 4, 5, 8].map(mac).into_iter();
     let by_gateways = routes.into_iter().map(|(_, _, destination)| address(destination)).zip(expected);
     let on_link = Lan::MACHINE.map(|machine| (address(machine), own));
     let far = Lan::INTERNET.map(|internet| (address(internet), own));
@@ -246,9 +256,21 @@ fn packets_leave_by_the_next_hop_of_their_route() {
             assert_eq!(went_to(&watch, destination), Some(expected), "packet {count} to {destination}");
         }
     }
-    // A gateway that is replaced, and a neighbour that has another MAC address.
+    // A neighbour that has another MAC address is no matter of routes.
+    for (neighbour, number, destination) in
+        [("192.0.2.22", 9, "10.97.0.1"), ("fe80::22", 10, "fd97::1"), ("fe80::1:20", 11, "fd99:1::1")]
+    {
+        let destination = address(destination);
+        let send = send(destination);
+        send();
+        set_neighbour(neighbour, mac(number));
+        let watch = scene.watch_uplink();
+        send();
+        assert_eq!(went_to(&watch, destination), Some(mac(number)), "to {destination} by {neighbour}, who has moved");
+    }
+    // A gateway that is replaced by another one, or by the destination itself.
     for (prefix, other, destination, expected) in [
-        ("10.96.0.0/16", "via 192.0.2.22", "10.96.0.1", mac(2)),
+        ("10.96.0.0/16", "via 192.0.2.22", "10.96.0.1", mac(9)),
         ("10.97.0.0/16", "", "10.97.0.1", mac(6)),
         ("fd96::/64", "via 2001:db8:2::23", "fd96::1", mac(5)),
         ("fd97::/64", "", "fd97::1", mac(7)),
@@ -258,9 +280,7 @@ fn packets_leave_by_the_next_hop_of_their_route() {
         send();
         scene.namespace.ip(&format!("route replace {prefix} {other} dev up0")).expect("a route");
         if other.is_empty() {
-            let (destination, mac) = (destination.to_string(), expected.to_string());
-            let arguments = ["neigh", "replace", &destination, "lladdr", &mac, "dev", Host::UPLINK];
-            scene.namespace.run("ip", arguments).expect("a neighbour");
+            set_neighbour(&destination.to_string(), expected);
         }
         // Flows look at their route again once a second.
         std::thread::sleep(Duration::from_millis(1_200));

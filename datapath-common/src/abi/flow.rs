@@ -160,9 +160,8 @@ pub struct Flow {
     /// Largest IP packet that the route takes, in bytes; 0: not looked up yet. None is longer than 65,535 (RFC 791 section 3.1;
     /// RFC 8200 section 3).
     pub route_mtu: u16,
-    /// When the route was looked up, in units of 2^30 ns of CLOCK_MONOTONIC. After 275 seconds a number comes again, and for that
-    /// second the route of a flow that was silent meanwhile counts as a new one.
-    pub route_checked: u8,
+    /// 1 as long as the route need not be looked up again: until the deadline is moved.
+    pub route_known: u8,
     /// [`super::next_hop`]: the number of the next hop.
     pub next_hop: u8,
     /// Of TCP. Each number is written by packets of one direction, but in the handshake.

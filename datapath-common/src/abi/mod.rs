@@ -37,7 +37,7 @@ pub use settings::{Metric, Settings, program_log};
 pub use station::{PORT_STATIONS, PortStations, STATION_TABLES, Station, StationPlace};
 
 /// The version of every layout in this module. The daemon refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Names of the maps, as the programs define and the pin directory shows them.
 pub mod map {

@@ -96,7 +96,7 @@ pub enum Mutant {
     LimitsIgnored = 45,
     /// `from_uplink` counts what the XDP program has counted (`datapath guard`).
     GuardedTwice = 46,
-    /// All gateways are taken for the first one that was met (N1).
+    /// All gateways are taken for the first one that was met.
     GatewaysConfused = 47,
 }
 

@@ -128,6 +128,7 @@ pub struct Uplink {
     pub ipv6: Address,
     /// 1 where the XDP program holds the user's rules, so that `from_uplink` need not.
     pub guarded: u32,
-    /// Zero.
-    pub padding: u32,
+    /// 1 for a tunnel: the kernel looks up the route of each packet that leaves by it. The tunnel's driver may ask the packet's
+    /// route for the other end, and tells it the MTU of the path.
+    pub tunnel: u32,
 }

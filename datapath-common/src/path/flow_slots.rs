@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use super::{
-    Inserted, Step, Tables,
+    Inserted, Step, Tables, flow_table,
     slot::{Beginning, FlowSlot},
 };
 use crate::abi::{DropReason, Flow, FlowEnd, FlowIndex, FlowKey, HOST, Metric, Mutant, Settings, claim, flow_flags};
@@ -44,7 +44,7 @@ pub(super) fn begin<T: Tables>(tables: &T, original: &FlowKey, beginning: &Begin
         }
         return Err(DropReason::FlowTableFull);
     };
-    let serial = slot.begin(original, beginning, now);
+    let serial = slot.begin(original, beginning, now, flow_table::deadline(tables, original.protocol, 0, now));
     Ok(Begun { slot, index: FlowIndex { slot: number, serial } })
 }
 

@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// A deadline is only moved when it is off by more than this (2^30 ns), so that a busy flow's slot is rarely written.
+/// A deadline is only moved when it is off by more than this (2^30 ns), so that a busy flow's slot is rarely written. A flow lives by as
+/// much longer than its timeout, and never shorter.
 const DEADLINE_SLACK: u64 = 1 << 30;
 
 /// Sends a packet of an existing flow on its way; [`Packed::NONE`] when it belongs to none.
@@ -175,8 +176,8 @@ fn send<P: Packet, T: Tables>(
     Ok(verdict)
 }
 
-/// The route the flow leaves by. It is asked for again once a second, so that a change of the host's routes
-/// is followed without the daemon.
+/// The route the flow leaves by. It is asked for again whenever the deadline is moved, at most once a second, so that a change of the
+/// host's routes is followed without the daemon.
 #[inline(always)]
 fn route_of<P: Packet, T: Tables>(
     packet: &P,
@@ -185,11 +186,10 @@ fn route_of<P: Packet, T: Tables>(
     answers: &FlowKey,
     network_id: u16,
 ) -> Result<Route, DropReason> {
-    let Step { slot, now, .. } = *step;
+    let slot = step.slot;
     let flow = slot.get();
-    let known = Route::new(flow.route_ifindex, flow.route_mtu as u32).by(flow.next_hop);
-    if known.ifindex() != 0 && flow.route_checked == (now >> 30) as u8 {
-        return Ok(known);
+    if flow.route_known != 0 {
+        return Ok(Route::new(flow.route_ifindex, flow.route_mtu as u32).by(flow.next_hop));
     }
     let route = route(packet, tables, answers, network_id)?;
     if has_moved(tables, flow, route.ifindex()) {
@@ -197,7 +197,7 @@ fn route_of<P: Packet, T: Tables>(
         end(tables, slot);
         return Err(DropReason::OutOfState);
     }
-    slot.set_route(route, now);
+    slot.set_route(route);
     Ok(route)
 }
 
@@ -247,7 +247,7 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step) 
             parsed.transport == Transport::Tcp || flow.flags & flow_flags::MASQUERADED == 0
         }
     };
-    let deadline = now + timeout(tables, parsed.key.protocol, flow.tcp);
+    let deadline = deadline(tables, parsed.key.protocol, flow.tcp, now);
     let known = flow.deadline;
     if from_inside && (deadline > known + DEADLINE_SLACK || known > deadline + DEADLINE_SLACK) {
         slot.set_deadline(deadline);
@@ -265,6 +265,12 @@ fn extend_mapping<T: Tables>(tables: &T, flow: &Flow, deadline: u64) {
         mapped.deadline = deadline;
         tables.set_udp_mapped(&external, &mapped);
     }
+}
+
+/// When a flow that is idle from now on is over.
+#[inline(always)]
+pub(super) fn deadline<T: Tables>(tables: &T, protocol: u8, state: u32, now: u64) -> u64 {
+    now + timeout(tables, protocol, state) + DEADLINE_SLACK
 }
 
 /// How long a flow may be idle (N2, N3, N4).

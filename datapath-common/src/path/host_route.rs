@@ -1,6 +1,6 @@
 //! What the host's routes say about a destination.
 
-use crate::abi::Uplink;
+use crate::abi::{Uplink, next_hop};
 
 /// Where the host's routes lead. One word, for a BPF stack is small.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,11 +45,28 @@ impl Route {
         self.0 as u32 & 0xff_ffff
     }
 
-    /// The route with an MTU, which is at most that of the uplink it leads to.
+    /// The route with an MTU, which is at most that of the uplink it leads to; and with no next hop into a tunnel.
     #[inline(always)]
     #[must_use]
     pub const fn bounded_by(self, uplink: &Uplink) -> Self {
         let known = self.mtu() != 0 && self.mtu() < uplink.mtu;
-        Self::new(self.ifindex(), if known { self.mtu() } else { uplink.mtu }).by(self.next_hop())
+        let next_hop = if uplink.tunnel != 0 { next_hop::UNKNOWN } else { self.next_hop() };
+        Self::new(self.ifindex(), if known { self.mtu() } else { uplink.mtu }).by(next_hop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Route, Uplink, next_hop};
+
+    #[test]
+    fn a_route_is_bounded_by_its_uplink_and_has_no_next_hop_into_a_tunnel() {
+        let card = Uplink { mtu: 1_500, ..Uplink::default() };
+        let route = Route::new(7, 1_400).by(next_hop::ON_LINK);
+        assert_eq!(route.bounded_by(&card), route);
+        assert_eq!(Route::new(7, 9_000).by(9).bounded_by(&card), Route::new(7, 1_500).by(9));
+        assert_eq!(Route::new(7, 0).bounded_by(&card).mtu(), 1_500);
+        let tunnel = Uplink { tunnel: 1, ..card };
+        assert_eq!(route.bounded_by(&tunnel), Route::new(7, 1_400).by(next_hop::UNKNOWN));
     }
 }

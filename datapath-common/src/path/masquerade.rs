@@ -40,7 +40,7 @@ pub(super) fn begin<P: Packet, T: Tables>(
     };
     let begun = flow_slots::begin(tables, &parsed.key, &beginning)?;
     begun.slot.set_reply(scope::UPLINK);
-    begun.slot.set_route(way.route, tables.now());
+    begun.slot.set_route(way.route);
     let found = if let Some(external) = way.external {
         begun.slot.set_reply_destination(external);
         take_port(packet, tables, &begun, parsed.transport == Transport::Udp)
@@ -266,7 +266,7 @@ fn remember<T: Tables>(tables: &T, slot: FlowSlot) {
     let flow = slot.get();
     let mapped = UdpMapped {
         source: flow.original.source,
-        deadline: tables.now() + tables.setting64(offset_of!(Settings, udp_timeout)),
+        deadline: flow.deadline,
         generation: flow.initiator.generation,
         source_port: flow.original.source_port,
         padding: 0,

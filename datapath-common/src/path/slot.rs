@@ -148,7 +148,7 @@ impl FlowSlot {
     /// Begins a flow in a slot taken before, and returns its serial. Its reply key is set separately.
     #[inline(always)]
     #[must_use]
-    pub fn begin(&self, original: &FlowKey, beginning: &Beginning, now: u64) -> u32 {
+    pub fn begin(&self, original: &FlowKey, beginning: &Beginning, now: u64, deadline: u64) -> u32 {
         // SAFETY: valid by `new`, and the slot is ours: it was taken.
         unsafe {
             let flow = self.0;
@@ -161,11 +161,12 @@ impl FlowSlot {
             (*flow).publication_generation = beginning.publication_generation;
             (*flow).tcp = 0;
             (*flow).flags = beginning.flags;
-            // Until its first packet is followed, which sets the right one. The clock may tick in between.
-            (*flow).deadline = now + (1 << 34);
+            (*flow).deadline = deadline;
             (*flow).created = (now / 1_000_000_000) as u32;
+            (*flow).route_known = 0;
             (*flow).route_ifindex = 0;
             (*flow).route_mtu = 0;
+            (*flow).next_hop = 0;
             (*flow).packets = [0; 2];
             (*flow).bytes = [0; 2];
             (*flow).sequences = Sequences { next: [0; 2], acknowledged: [0; 2], reopened: 0 };
@@ -254,22 +255,25 @@ impl FlowSlot {
         unsafe { atomic::or32(&raw mut (*self.0).flags, bit) & bit == 0 }
     }
 
-    /// Sets the time of expiry.
+    /// Sets the time of expiry, and has the route looked up again.
     #[inline(always)]
     pub fn set_deadline(&self, deadline: u64) {
-        // SAFETY: valid by `new`; a whole word.
-        unsafe { ptr::write_volatile(&raw mut (*self.0).deadline, deadline) }
+        // SAFETY: valid by `new`; whole fields.
+        unsafe {
+            ptr::write_volatile(&raw mut (*self.0).deadline, deadline);
+            ptr::write_volatile(&raw mut (*self.0).route_known, 0);
+        }
     }
 
     /// Remembers the route.
     #[inline(always)]
-    pub fn set_route(&self, route: Route, now: u64) {
-        // SAFETY: valid by `new`; whole fields, and a mix of two routes heals within a second.
+    pub fn set_route(&self, route: Route) {
+        // SAFETY: valid by `new`; whole fields, and a mix of two routes, of two CPUs while they change, heals within a second.
         unsafe {
             ptr::write_volatile(&raw mut (*self.0).route_ifindex, route.ifindex());
             ptr::write_volatile(&raw mut (*self.0).route_mtu, route.mtu().min(u16::MAX as u32) as u16);
             ptr::write_volatile(&raw mut (*self.0).next_hop, route.next_hop());
-            ptr::write_volatile(&raw mut (*self.0).route_checked, (now >> 30) as u8);
+            ptr::write_volatile(&raw mut (*self.0).route_known, 1);
         }
     }
 

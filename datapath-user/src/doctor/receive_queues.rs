@@ -60,7 +60,9 @@ fn find_cards(devices: &Path, name: &str, cards: &mut BTreeMap<String, Queues>) 
         let mask = fs::read_to_string(queues.join(queue).join("rps_cpus")).unwrap_or_default();
         mask.contains(|digit: char| digit.is_ascii_hexdigit() && digit != '0')
     });
-    cards.insert(name.to_owned(), Queues { count: received.len(), steered });
+    if !received.is_empty() {
+        cards.insert(name.to_owned(), Queues { count: received.len(), steered });
+    }
 }
 
 fn judge(card: &str, queues: Queues, cpus: &[u32]) -> Finding {

@@ -30,7 +30,7 @@ const UPLINK: u32 = 2;
 const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0xff, 1];
 const ROUTER_MAC: [u8; 6] = [2, 9, 9, 9, 9, 9];
 const SECOND: u64 = 1_000_000_000;
-/// A deadline is moved when it is more than a second off, so that one is known to two seconds.
+/// A deadline is moved when it is more than a second off, and a flow never ends early: it may live this much longer.
 const DOUBT: u64 = 2 * SECOND;
 const NETWORKS: [&str; 2] = ["app", "other"];
 

@@ -222,7 +222,7 @@ impl<'a> World<'a> {
         }
         let settings = Settings::DEFAULT;
         let idle = if kind == Kind::Udp { settings.udp_timeout } else { settings.icmp_timeout };
-        self.known.insert(conversation, Known { external_port, until: self.now() + idle - DOUBT });
+        self.known.insert(conversation, Known { external_port, until: self.now() + idle });
         self.sent.push(conversation);
         Ok(())
     }

@@ -196,7 +196,7 @@ impl<'a> World<'a> {
 
     /// A conversation goes on, or begins.
     fn keep(&mut self, conversation: Conversation, known: Known) {
-        let until = self.now() + known.idle(conversation.tcp) - DOUBT;
+        let until = self.now() + known.idle(conversation.tcp);
         self.known.insert(conversation, Known { until, ..known });
     }
 

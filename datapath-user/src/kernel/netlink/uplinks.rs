@@ -26,6 +26,8 @@ pub struct UplinkInterface {
     pub name: String,
     /// Bytes of link header in its packets: 14, or 0 for tunnels.
     pub link_header: u32,
+    /// Whether packets go on inside others, to an end that the driver may ask their routes for.
+    pub tunnel: bool,
     /// Largest IP packet in bytes.
     pub mtu: u32,
     /// First IPv4 address.
@@ -43,7 +45,7 @@ impl UplinkInterface {
             ipv4: self.ipv4.map_or(Address::NONE, |address| IpAddr::from(address).into()),
             ipv6: self.ipv6.map_or(Address::NONE, |address| IpAddr::from(address).into()),
             guarded: guarded.into(),
-            padding: 0,
+            tunnel: self.tunnel.into(),
         }
     }
 }
@@ -57,6 +59,9 @@ mod hardware {
     /// Tunnels and point-to-point devices whose packets begin with the IP header.
     pub const HEADERLESS: [u16; 5] = [512, 519, 768, 769, 776];
 }
+
+/// Kinds of tunnels whose packets begin with an Ethernet header.
+const ETHERNET_TUNNELS: [&str; 6] = ["vxlan", "geneve", "gretap", "erspan", "ip6gretap", "ip6erspan"];
 
 /// Bytes of link header; nothing for link layers that the programs cannot read.
 fn link_header(hardware: u16) -> Option<u32> {
@@ -99,7 +104,16 @@ fn with_addresses(link: &Link, addresses: &[LocalAddress]) -> Option<UplinkInter
         return None;
     }
     let link_header = link_header(link.hardware)?;
-    Some(UplinkInterface { ifindex: link.index, name: link.name.clone(), link_header, mtu: link.mtu, ipv4, ipv6 })
+    let tunnel = link_header == 0 || link.kind.as_deref().is_some_and(|kind| ETHERNET_TUNNELS.contains(&kind));
+    Some(UplinkInterface {
+        ifindex: link.index,
+        name: link.name.clone(),
+        link_header,
+        tunnel,
+        mtu: link.mtu,
+        ipv4,
+        ipv6,
+    })
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -148,6 +162,7 @@ mod tests {
             link(6, "veth1", 1, Some(5)),
             link(7, "eth1", 1, None),
             link(8, "ib0", 32, None),
+            Link { kind: Some("vxlan".into()), ..link(9, "overlay", 1, None) },
         ];
         let addresses = [
             address(1, "127.0.0.1", 254),
@@ -160,11 +175,13 @@ mod tests {
             address(6, "172.17.0.9", 0),
             address(7, "fe80::7", 253),
             address(8, "10.9.0.1", 0),
+            address(9, "10.10.0.1", 0),
         ];
         let rule = UplinkRule { own_prefix: "dp-", names: &[], adopted_bridges: &[5] };
         let found = uplinks(&links, &addresses, &rule);
-        let names: Vec<_> = found.iter().map(|uplink| (uplink.name.as_str(), uplink.link_header)).collect();
-        assert_eq!(names, [("eth0", 14), ("tun0", 0)]);
+        let names: Vec<_> =
+            found.iter().map(|uplink| (uplink.name.as_str(), uplink.link_header, uplink.tunnel)).collect();
+        assert_eq!(names, [("eth0", 14, false), ("tun0", 0, true), ("overlay", 14, true)]);
         assert_eq!(found[0].ipv4, Some(Ipv4Addr::new(10, 0, 0, 2)));
         assert_eq!(found[0].ipv6, Some("fd00::2".parse().expect("a literal")));
         let narrowed = UplinkRule { names: &["tun0".into()], ..rule };
