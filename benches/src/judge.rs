@@ -25,6 +25,10 @@ pub enum Unit {
     Ratio,
     /// Milliseconds.
     Milliseconds,
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Millions a second.
+    MillionsASecond,
     /// MiB.
     Mebibytes,
     /// Bytes.
@@ -118,6 +122,8 @@ impl Judgement {
         match self.unit {
             Unit::Ratio => measured.to_string(),
             Unit::Milliseconds => format!("{measured} ms"),
+            Unit::Nanoseconds => format!("{measured:.0} ns"),
+            Unit::MillionsASecond => format!("{measured:.1} M/s"),
             Unit::Mebibytes => format!("{measured:.0} MiB"),
             Unit::Bytes => format!("{measured:.0} B"),
             Unit::Count => format!("{measured:.0}"),
@@ -131,6 +137,8 @@ impl Judgement {
         match self.unit {
             Unit::Ratio => format!("{median:.2} ×"),
             Unit::Milliseconds => format!("{median:.1} ms"),
+            Unit::Nanoseconds => format!("{median:.0} ns"),
+            Unit::MillionsASecond => format!("{median:.1} M/s"),
             Unit::Mebibytes => format!("{median:.0} MiB"),
             Unit::Bytes => format!("{median:.0} B"),
             Unit::Count => format!("{median:.0}"),
@@ -143,6 +151,8 @@ impl Judgement {
         match self.unit {
             Unit::Ratio => self.must.to_string(),
             Unit::Milliseconds => format!("{} ms", self.must),
+            Unit::Nanoseconds => format!("{} ns", self.must),
+            Unit::MillionsASecond => format!("{} M/s", self.must),
             Unit::Mebibytes => format!("{} MiB", self.must),
             Unit::Bytes => format!("{} B", self.must),
             Unit::Count => self.must.to_string(),
@@ -171,10 +181,14 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How many are missed.
+/// Whether all are met. Where everything was to be measured (`complete`), what was not is not met either.
 #[must_use]
-pub fn missed(judgements: &[Judgement]) -> usize {
-    judgements.iter().filter(|judgement| judgement.verdict() == Verdict::Missed).count()
+pub fn all_met(judgements: &[Judgement], complete: bool) -> bool {
+    judgements.iter().all(|judgement| match judgement.verdict() {
+        Verdict::Missed => false,
+        Verdict::NotMeasured => !complete,
+        Verdict::Met | Verdict::Reached => true,
+    })
 }
 
 /// All of them, for a terminal.
@@ -229,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_neither_met_nor_missed() {
+    fn nothing_measured_is_neither_met_nor_missed_and_misses_where_all_is_asked_for() {
         let judgement = Judgement {
             row: "a".into(),
             detail: "b".into(),
@@ -240,7 +254,8 @@ mod tests {
             reach: None,
         };
         assert_eq!((judgement.verdict(), judgement.is_close()), (Verdict::NotMeasured, false));
-        assert_eq!(missed(std::slice::from_ref(&judgement)), 0);
+        assert!(all_met(std::slice::from_ref(&judgement), false));
+        assert!(!all_met(std::slice::from_ref(&judgement), true));
         assert!(table(&[judgement]).aligned().contains("–  a     b    –         ≤ 1 ms  0       not measured"));
     }
 }

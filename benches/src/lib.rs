@@ -23,6 +23,18 @@ pub mod verifier;
 
 use std::process::ExitCode;
 
+/// How a program ends that has measured something which is not what it must be.
+const MISSED: u8 = 3;
+
+/// Ends a program that says whether all is as it must be.
+#[must_use]
+pub fn exit_judged(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(false) => ExitCode::from(MISSED),
+        other => exit(other.map(drop)),
+    }
+}
+
 /// Ends a program: an error in one line, without the stack of calls that `RUST_BACKTRACE` would add.
 #[must_use]
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {

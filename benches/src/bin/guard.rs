@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use benches::guard;
+use benches::judge::{self, Bound, Judgement, Unit};
 use clap::Parser;
+use comparison::quartiles::Quartiles;
 use comparison::table::Table;
 
-/// Times the XDP program frame by frame, and then a flood that one core drops.
+/// Times the XDP program frame by frame, and then a flood that one core drops, and judges both.
+///
+/// Ends with 1 where something fails, with 3 where a target is missed.
 #[derive(Parser)]
 struct Arguments {
     /// The daemon's binary.
@@ -16,14 +20,17 @@ struct Arguments {
     /// The BPF object.
     #[arg(long)]
     object: PathBuf,
+    /// Figures only: what is missed is no failure.
+    #[arg(long)]
+    no_judge: bool,
 }
 
 fn main() -> std::process::ExitCode {
-    benches::exit(measure())
+    benches::exit_judged(measure(&Arguments::parse()))
 }
 
-fn measure() -> Result<()> {
-    let arguments = Arguments::parse();
+/// Measures, tells, and says whether all is as it must be.
+fn measure(arguments: &Arguments) -> Result<bool> {
     let mut table = Table::new(&["frame", "verdict", "ns a frame", "above an empty program"]);
     let rows = guard::program::measure(&arguments.object)?;
     let empty = rows.first().map_or(0.0, |row| row.time);
@@ -39,7 +46,8 @@ fn measure() -> Result<()> {
     println!("{}", table.markdown());
     let mut table =
         Table::new(&["flood of a denied source", "sent, Mpps", "dropped on one core, Mpps", "ns of that core each"]);
-    for row in guard::live::measure(&arguments.datapath)? {
+    let floods = guard::live::measure(&arguments.datapath)?;
+    for row in &floods {
         let way = if row.xdp { "XDP" } else { "from_uplink" };
         table.row([
             way.to_owned(),
@@ -49,5 +57,19 @@ fn measure() -> Result<()> {
         ]);
     }
     println!("{}", table.markdown());
-    Ok(())
+    // The first one behind the empty program: one prefix is denied, by IPv4.
+    let denied = rows.iter().skip(1).find(|row| row.dropped).map(|row| row.time);
+    let flood = floods.iter().find(|row| row.xdp).map(|row| row.dropped);
+    let judgements = [
+        judgement("one frame", Unit::Nanoseconds, denied, Bound::AtMost(15.0), 9.0),
+        judgement("live on one core", Unit::MillionsASecond, flood, Bound::AtLeast(3.0), 4.5),
+    ];
+    println!("{}", judge::table(&judgements).markdown());
+    Ok(arguments.no_judge || judge::all_met(&judgements, true))
+}
+
+fn judgement(detail: &str, unit: Unit, measured: Option<f64>, must: Bound, better: f64) -> Judgement {
+    let measured = measured.map(|median| Quartiles { lower: median, median, upper: median });
+    let (row, detail) = ("XDP guard, drop".to_owned(), detail.to_owned());
+    Judgement { row, detail, unit, measured, samples: guard::RUNS, must, reach: Some(better) }
 }

@@ -7,7 +7,7 @@
 //! | daemon start on pinned state with 1,000 endpoints, and packets meanwhile | `start`, `stream` |
 //! | memory of the daemon with 1,000 endpoints | `start` |
 //! | kernel memory of a translated flow | `kernel_memory` |
-//! | XDP guard | there is none yet |
+//! | XDP guard, drop | `guard`, a program of its own |
 //!
 //! Beside them, without a target: what iptables takes for the same ports (`iptables`), endpoints (`endpoints`), and what an endpoint
 //! and a published port take of the kernel's memory.

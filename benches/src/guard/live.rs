@@ -17,10 +17,10 @@ use nix::{
     unistd::Pid,
 };
 
+use super::RUNS;
+
 /// Frames of one run.
 const FRAMES: u32 = 4_000_000;
-/// Runs, of which the median counts.
-const RUNS: usize = 5;
 /// Where the generator is, and where the guard.
 const CPUS: [usize; 2] = [0, 1];
 const FLOODER: &str = "198.51.100.7";

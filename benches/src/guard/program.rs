@@ -19,10 +19,10 @@ use lab::{
     frame::{Ethernet, TcpSegment, tcp_flags},
 };
 
+use super::RUNS;
+
 /// Frames of one run; the kernel tells the mean.
 const FRAMES: u32 = 500_000;
-/// Runs of each kind, of which the fastest counts: what is slower was disturbed.
-const RUNS: usize = 5;
 /// Return values of XDP programs (linux/bpf.h).
 const DROP: u32 = 1;
 const PASS: u32 = 2;
