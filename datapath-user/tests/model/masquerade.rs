@@ -4,7 +4,9 @@ mod conversation;
 
 use std::{cell::Cell, collections::HashMap};
 
-use conversation::{Conversation, FIRST_PORT, Kind, conversation, port_of, question, reply};
+use conversation::{
+    Conversation, ESTABLISHED, FIRST_PORT, Kind, Stage, TRANSITORY, conversation, port_of, question, reply,
+};
 
 use datapath_common::{
     abi::{DropReason, PublishedKey, Settings, claim},
@@ -41,8 +43,12 @@ const SCARCE: Limits = Limits { slots: 16, quota: 7, last_port: FIRST_PORT + 4, 
 enum Step {
     /// The initiator sends.
     Send(Conversation),
+    /// The initiator of a conversation sends again.
+    Continue(usize),
     /// The target answers the conversation's last packet.
     Answer(usize),
+    /// The target resets the connection.
+    Reset(usize),
     /// Somebody else sends to where the conversation's last packet came from.
     Intrude(usize),
     /// An endpoint sends to one of another network, to its own MAC address or to the gateway's.
@@ -64,7 +70,9 @@ enum Step {
 fn step(limits: Limits) -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => conversation().prop_map(Step::Send),
+        8 => any::<usize>().prop_map(Step::Continue),
         12 => any::<usize>().prop_map(Step::Answer),
+        2 => any::<usize>().prop_map(Step::Reset),
         4 => any::<usize>().prop_map(Step::Intrude),
         2 => (conversation(), 1..=ENDPOINTS, any::<bool>()).prop_map(|(from, to, direct)| Step::Trespass(from, to, direct)),
         4 => (1..limits.longest_wait).prop_map(Step::Wait),
@@ -80,6 +88,7 @@ fn step(limits: Limits) -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     external_port: u16,
+    stage: Stage,
     /// It lives at least until then, and at most [`DOUBT`] longer.
     until: u64,
 }
@@ -91,6 +100,8 @@ struct Seen {
     table_full: Cell<u32>,
     ports_exhausted: Cell<u32>,
     outlived_a_daemon: Cell<u32>,
+    opened: Cell<u32>,
+    reset: Cell<u32>,
 }
 
 fn count(counter: &Cell<u32>) {
@@ -116,6 +127,8 @@ impl<'a> World<'a> {
             flow_quota: limits.quota,
             masquerade_port_first: FIRST_PORT.into(),
             masquerade_port_last: limits.last_port.into(),
+            tcp_established_timeout: ESTABLISHED,
+            tcp_transitory_timeout: TRANSITORY,
             ..Settings::DEFAULT
         };
         let mut tables = tables(settings, limits.slots);
@@ -150,7 +163,12 @@ impl<'a> World<'a> {
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
             Step::Send(conversation) => return self.send(conversation),
+            Step::Continue(which) => {
+                let conversation = self.sent.get(which % self.sent.len().max(1)).copied();
+                return conversation.map_or(Ok(()), |conversation| self.send(conversation));
+            }
             Step::Answer(which) => return self.answer(which, false),
+            Step::Reset(which) => return self.reset(which),
             Step::Intrude(which) => return self.answer(which, true),
             Step::Trespass(from, to, direct) => return self.trespass(from, to, direct),
             Step::Wait(seconds) => self.wait(seconds),
@@ -162,7 +180,9 @@ impl<'a> World<'a> {
             }
             Step::Listen(port) => {
                 for v6 in [false, true] {
-                    self.sockets.push(PublishedKey::new(external(v6).into(), port.to_be(), protocol::UDP));
+                    for protocol in [protocol::TCP, protocol::UDP] {
+                        self.sockets.push(PublishedKey::new(external(v6).into(), port.to_be(), protocol));
+                    }
                 }
             }
             Step::Kill => self.daemon.kill(),
@@ -199,8 +219,11 @@ impl<'a> World<'a> {
         }
         let (from, gateway) = self.daemon.macs(&self.tables, endpoint);
         let builder = ethernet(from, gateway, inside(v6, endpoint), outside(v6, target));
-        let mut frame = self.frame(self.daemon.port(endpoint), question(builder, kind, port));
+        // What was reset is over with the next SYN.
+        self.known.extract_if(|other, known| *other == conversation && known.stage == Stage::Reset).for_each(drop);
         let before = self.alive().find(|(other, _)| **other == conversation).map(|(_, known)| *known);
+        let stage = before.map_or(Stage::Begun, |before| before.stage);
+        let mut frame = self.frame(self.daemon.port(endpoint), question(builder, kind, port, stage));
         let charged = self.alive().filter(|(other, _)| other.endpoint == endpoint).count();
         let used = self.alive().count();
         match rules::run(path::from_container, &mut frame, &self.tables)? {
@@ -220,9 +243,12 @@ impl<'a> World<'a> {
             Some(before) => prop_assert_eq!(before.external_port, external_port, "a living flow moves"),
             None => self.check_choice(&conversation, external_port)?,
         }
-        let settings = Settings::DEFAULT;
-        let idle = if kind == Kind::Udp { settings.udp_timeout } else { settings.icmp_timeout };
-        self.known.insert(conversation, Known { external_port, until: self.now() + idle });
+        let stage = stage.sent();
+        if stage == Stage::Open {
+            count(&self.seen.opened);
+        }
+        let until = self.now() + conversation.idle(stage);
+        self.known.insert(conversation, Known { external_port, stage, until });
         self.sent.push(conversation);
         Ok(())
     }
@@ -250,7 +276,7 @@ impl<'a> World<'a> {
     fn may_be_taken(&self, conversation: &Conversation, port: u16) -> bool {
         let taken =
             |(other, known): (&Conversation, &Known)| conversation.competes_with(other) && known.external_port == port;
-        conversation.kind == Kind::Udp && self.host_has(port) || self.lasting().any(taken)
+        conversation.kind != Kind::Echo && self.host_has(port) || self.lasting().any(taken)
     }
 
     /// The external port of the source's mapping, if the host has not come to use it.
@@ -275,12 +301,12 @@ impl<'a> World<'a> {
         }
         let range = FIRST_PORT..=self.limits.last_port;
         prop_assert!(range.contains(&external_port), "{} is not to be taken", external_port);
-        let taken = conversation.kind == Kind::Udp && self.host_has(external_port);
+        let taken = conversation.kind != Kind::Echo && self.host_has(external_port);
         prop_assert!(!taken, "{:?} takes the host's port", conversation);
         Ok(())
     }
 
-    /// Whether a socket of the host has the UDP port.
+    /// Whether sockets of the host have the TCP and the UDP port.
     fn host_has(&self, port: u16) -> bool {
         self.sockets.iter().any(|socket| u16::from_be(socket.port) == port)
     }
@@ -293,14 +319,20 @@ impl<'a> World<'a> {
         let Conversation { kind, v6, endpoint, port, target } = conversation;
         let gone = || self.gone.iter().rfind(|(other, _)| *other == conversation).map(|(_, known)| *known);
         let Some(known) = self.known.get(&conversation).copied().or_else(gone) else { return Ok(()) };
-        let from = if intruder { outside(v6, 9) } else { outside(v6, target) };
-        let builder = ethernet(ROUTER_MAC, UPLINK_MAC, from, external(v6));
-        let mut frame = self.frame(UPLINK, reply(builder, kind, v6, known.external_port));
-        let outcome = rules::run(path::from_uplink, &mut frame, &self.tables)?;
         let heard = |(other, alive): &(&Conversation, &Known)| {
             (other.kind, other.v6, other.target) == (kind, v6, target) && alive.external_port == known.external_port
         };
-        let Some((to, _)) = self.alive().find(heard).filter(|_| !intruder) else {
+        let hearer = self.alive().find(heard).map(|(to, alive)| (*to, *alive));
+        if hearer.is_some_and(|(_, alive)| alive.stage == Stage::Reset) {
+            // A segment behind the RST would take it back.
+            return Ok(());
+        }
+        let stage = hearer.map_or(known.stage, |(_, alive)| alive.stage);
+        let from = if intruder { outside(v6, 9) } else { outside(v6, target) };
+        let builder = ethernet(ROUTER_MAC, UPLINK_MAC, from, external(v6));
+        let mut frame = self.frame(UPLINK, reply(builder, kind, v6, known.external_port, stage, false));
+        let outcome = rules::run(path::from_uplink, &mut frame, &self.tables)?;
+        let Some((to, alive)) = hearer.filter(|_| !intruder) else {
             prop_assert_eq!(
                 outcome,
                 Ok(Verdict::Pass),
@@ -313,7 +345,31 @@ impl<'a> World<'a> {
         let view = View::of(&frame.bytes, None).expect("a packet");
         prop_assert_eq!((view.source, view.destination), (Some(from), Some(inside(v6, to.endpoint))));
         prop_assert_eq!(port_of(&frame.bytes, kind, v6, false), to.port);
-        prop_assert!(*to != conversation || (endpoint, port) == (to.endpoint, to.port));
+        prop_assert!(to != conversation || (endpoint, port) == (to.endpoint, to.port));
+        if kind == Kind::Tcp {
+            // What comes in keeps a connection open, and nothing else (RFC 4787 REQ-6).
+            let stage = alive.stage.answered();
+            let until = self.now() + to.idle(stage);
+            self.known.insert(to, Known { stage, until, ..alive });
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, which: usize) -> Result<(), TestCaseError> {
+        if self.sent.is_empty() {
+            return Ok(());
+        }
+        let conversation = self.sent[which % self.sent.len()];
+        let Conversation { kind, v6, endpoint, target, .. } = conversation;
+        let alive = self.alive().find(|(other, _)| **other == conversation).map(|(_, known)| *known);
+        let Some(known) = alive.filter(|known| kind == Kind::Tcp && known.stage != Stage::Reset) else { return Ok(()) };
+        let builder = ethernet(ROUTER_MAC, UPLINK_MAC, outside(v6, target), external(v6));
+        let mut frame = self.frame(UPLINK, reply(builder, kind, v6, known.external_port, known.stage, true));
+        let outcome = rules::run(path::from_uplink, &mut frame, &self.tables)?;
+        prop_assert_eq!(outcome, Ok(Verdict::ToEndpoint(self.daemon.port(endpoint))));
+        count(&self.seen.reset);
+        let until = self.now() + conversation.idle(Stage::Reset);
+        self.known.insert(conversation, Known { stage: Stage::Reset, until, ..known });
         Ok(())
     }
 
@@ -326,7 +382,7 @@ impl<'a> World<'a> {
         let (own, gateway) = self.daemon.macs(&self.tables, endpoint);
         let mac = if direct { self.daemon.macs(&self.tables, to).0 } else { gateway };
         let builder = ethernet(own, mac, inside(v6, endpoint), inside(v6, to));
-        let mut frame = self.frame(self.daemon.port(endpoint), question(builder, kind, port));
+        let mut frame = self.frame(self.daemon.port(endpoint), question(builder, kind, port, Stage::Begun));
         let outcome = rules::run(path::from_container, &mut frame, &self.tables)?;
         let wanted = if direct { DropReason::UnknownDestination } else { DropReason::NetworkIsolation };
         prop_assert_eq!(outcome, Err(wanted));
@@ -357,7 +413,8 @@ fn agrees(limits: Limits) -> Seen {
         }
         Ok(())
     });
-    assert!(seen.outlived_a_daemon.get() > 1_000, "{seen:?}");
+    let often = [&seen.outlived_a_daemon, &seen.opened, &seen.reset];
+    assert!(often.iter().all(|often| often.get() > 300), "{seen:?}");
     seen
 }
 
