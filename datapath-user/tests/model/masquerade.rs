@@ -55,6 +55,8 @@ enum Step {
     Trespass(Conversation, u8, bool),
     /// Seconds pass.
     Wait(u64),
+    /// Time passes until the last moment of a conversation, whose target answers then.
+    AnswerAtLast(usize),
     /// An endpoint is detached, and another attached with the same index and address; the daemon may be killed meanwhile, after
     /// so many changes of maps. While it is dead, the container ends.
     Replace(u8, Option<usize>),
@@ -76,6 +78,8 @@ fn step(limits: Limits) -> impl Strategy<Value = Step> {
         4 => any::<usize>().prop_map(Step::Intrude),
         2 => (conversation(), 1..=ENDPOINTS, any::<bool>()).prop_map(|(from, to, direct)| Step::Trespass(from, to, direct)),
         4 => (1..limits.longest_wait).prop_map(Step::Wait),
+        2 => Just(Step::Wait(1)),
+        2 => any::<usize>().prop_map(Step::AnswerAtLast),
         2 => (1..=ENDPOINTS, prop::option::of(0..12usize)).prop_map(|(endpoint, after)| Step::Replace(endpoint, after)),
         1 => (FIRST_PORT..FIRST_PORT + 3).prop_map(Step::Listen),
         1 => Just(Step::Kill),
@@ -101,6 +105,7 @@ struct Seen {
     ports_exhausted: Cell<u32>,
     outlived_a_daemon: Cell<u32>,
     opened: Cell<u32>,
+    answered_at_last: Cell<u32>,
     reset: Cell<u32>,
 }
 
@@ -172,6 +177,7 @@ impl<'a> World<'a> {
             Step::Intrude(which) => return self.answer(which, true),
             Step::Trespass(from, to, direct) => return self.trespass(from, to, direct),
             Step::Wait(seconds) => self.wait(seconds),
+            Step::AnswerAtLast(which) => return self.answer_at_last(which),
             Step::Replace(endpoint, after) => {
                 if self.daemon.is_running() {
                     self.forget(endpoint);
@@ -205,6 +211,18 @@ impl<'a> World<'a> {
             now = known.until + DOUBT + 1;
         }
         self.tables.now.set(now);
+    }
+
+    fn answer_at_last(&mut self, which: usize) -> Result<(), TestCaseError> {
+        let Some(conversation) = self.sent.get(which % self.sent.len().max(1)) else { return Ok(()) };
+        let alive = self.alive().find(|(other, _)| *other == conversation);
+        let Some(last) = alive.map(|(_, known)| known.until) else { return Ok(()) };
+        if self.known.values().any(|known| known.until < last && last <= known.until + DOUBT) {
+            return Ok(());
+        }
+        self.tables.now.set(last);
+        count(&self.seen.answered_at_last);
+        self.answer(which, false)
     }
 
     /// The endpoint goes, and its conversations are over.
@@ -413,7 +431,7 @@ fn agrees(limits: Limits) -> Seen {
         }
         Ok(())
     });
-    let often = [&seen.outlived_a_daemon, &seen.opened, &seen.reset];
+    let often = [&seen.outlived_a_daemon, &seen.opened, &seen.answered_at_last, &seen.reset];
     assert!(often.iter().all(|often| often.get() > 300), "{seen:?}");
     seen
 }
