@@ -112,7 +112,7 @@ impl Readable for Skb {
             self.missing = ETHERNET;
             // SAFETY: as in `length`. The protocol is in wire order.
             let protocol = unsafe { (*self.skb).protocol } as u16;
-            headers.put(12, protocol.to_ne_bytes());
+            headers.lack_link_header(protocol);
             let available = clamped::<1, { ROOM as u32 - ETHERNET }>(length);
             // SAFETY: `available` bytes fit behind the 14 that are missing.
             let failed = unsafe {

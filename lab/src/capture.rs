@@ -17,6 +17,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// A capture that is told to stop goes on until nothing has come for this long.
 const SETTLE: Duration = Duration::from_millis(40);
 
+/// How many frames are told of when a test has failed.
+const TOLD: usize = 30;
+
 /// One captured frame.
 #[derive(Clone, Debug)]
 pub struct Captured {
@@ -26,23 +29,31 @@ pub struct Captured {
     pub outgoing: bool,
     /// Whether the transport checksum was left to a device to complete, which a veth pair never does.
     pub checksum_to_come: bool,
-    /// The frame as it was, without a tag that the kernel had taken out.
+    /// The frame as it was, without a tag that the kernel had taken out. What a tunnel had without a link header, has one
+    /// from nobody to nobody.
     pub bytes: Vec<u8>,
 }
 
 impl Captured {
     /// What the socket put into `buffer`; `None` when it is too short for a frame.
     pub(crate) fn of(received: &Received, buffer: &[u8]) -> Option<Self> {
-        let bytes = &buffer[..received.length];
-        let view = View::of(bytes, received.vlan)?;
-        let Received { outgoing, checksum_to_come, .. } = *received;
-        Some(Self { view, outgoing, checksum_to_come, bytes: bytes.to_vec() })
+        let Received { outgoing, checksum_to_come, bare, .. } = *received;
+        let mut bytes = Vec::new();
+        if let Some(ethertype) = bare {
+            bytes.extend([0; 12]);
+            bytes.extend(ethertype.to_be_bytes());
+        }
+        bytes.extend(&buffer[..received.length]);
+        Some(Self { view: View::of(&bytes, received.vlan)?, outgoing, checksum_to_come, bytes })
     }
 }
 
 /// A running capture of all frames on one interface.
+///
+/// Dropped by a panic, it tells what it has seen.
 #[derive(Debug)]
 pub struct Capture {
+    place: String,
     frames: Arc<Mutex<Vec<Captured>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -54,22 +65,22 @@ impl Capture {
         let socket = namespace
             .enter(|| PacketSocket::open(interface))
             .with_context(|| format!("capture on {interface} in {}", namespace.name()))?;
-        Self::of(socket)
+        Self::of(socket, format!("{interface} in {}", namespace.name()))
     }
 
     /// Starts to capture on every interface of the namespace, those that appear later too.
     pub fn start_everywhere(namespace: &Namespace) -> Result<Self> {
-        Self::of(namespace.enter(PacketSocket::open_everywhere)?)
+        Self::of(namespace.enter(PacketSocket::open_everywhere)?, namespace.name().to_owned())
     }
 
-    fn of(socket: PacketSocket) -> Result<Self> {
+    fn of(socket: PacketSocket, place: String) -> Result<Self> {
         socket.set_timeout(TICK)?;
         let (frames, stop) = (Arc::<Mutex<Vec<Captured>>>::default(), Arc::<AtomicBool>::default());
         let thread = std::thread::spawn({
             let (frames, stop) = (Arc::clone(&frames), Arc::clone(&stop));
             move || record(&socket, &frames, &stop)
         });
-        Ok(Self { frames, stop, thread: Some(thread) })
+        Ok(Self { place, frames, stop, thread: Some(thread) })
     }
 
     /// Waits until a frame like this has come, and returns it.
@@ -95,6 +106,15 @@ impl Capture {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell(&self) {
+        let frames = self.lock();
+        let first = frames.len().saturating_sub(TOLD);
+        eprintln!("--- the last of {} frames on {} ---", frames.len(), self.place);
+        for Captured { view, outgoing, .. } in &frames[first..] {
+            eprintln!("{} {view:?}", if *outgoing { "sent" } else { "came" });
+        }
+    }
+
     fn join(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -107,6 +127,9 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         self.join();
+        if std::thread::panicking() {
+            self.tell();
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Received {
     pub(crate) outgoing: bool,
     pub(crate) vlan: Option<u16>,
     pub(crate) checksum_to_come: bool,
+    /// Where the device has no link header: the ethertype of the packet.
+    pub(crate) bare: Option<u16>,
 }
 
 impl PacketSocket {
@@ -136,6 +138,7 @@ impl PacketSocket {
             outgoing: source.sll_pkttype == libc::PACKET_OUTGOING,
             vlan: status.filter(|said| said.tp_status & VLAN_VALID != 0).map(|said| said.tp_vlan_tci),
             checksum_to_come: status.is_some_and(|said| said.tp_status & CHECKSUM_NOT_READY != 0),
+            bare: (source.sll_hatype == libc::ARPHRD_NONE).then_some(u16::from_be(source.sll_protocol)),
         })
     }
 

@@ -211,6 +211,13 @@ impl Headers {
         self.put(6, source);
     }
 
+    /// Lays out a packet of this ethertype, as it lies on the wire, whose device has no link header: from nobody to nobody.
+    #[inline(always)]
+    pub fn lack_link_header(&mut self, ethertype: u16) {
+        self.set_macs([0; 6], [0; 6]);
+        self.put16(12, ethertype);
+    }
+
     /// Whether the frame goes to a group: broadcast or multicast (IEEE 802.3 section 3.2.3).
     #[inline(always)]
     #[must_use]

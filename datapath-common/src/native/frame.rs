@@ -97,7 +97,7 @@ impl Readable for Frame {
         }
         if self.bare {
             let kind: u16 = if self.bytes[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
-            headers.put(12, kind.to_be_bytes());
+            headers.lack_link_header(kind.to_be());
         }
         headers.bytes[before..before + available].copy_from_slice(&self.bytes[..available]);
         headers.length = (available + before) as u32;
@@ -252,5 +252,19 @@ impl Packet for Frame {
 
     fn host_socket(&self, key: &FlowKey) -> bool {
         self.host_sockets.contains(&PublishedKey::new(key.destination, key.destination_port, key.protocol))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_without_link_header_has_nothing_of_the_one_before() {
+        let mut headers =
+            Headers { lead: [0; 2], bytes: [0xff; ROOM], length: 0, packet_length: 0, exceeds: 0, next_hop: 0 };
+        assert!(headers.to_group());
+        assert!(Frame::new(1, [0x45; 20].into()).read_headers(0, &mut headers));
+        assert_eq!(headers.at::<14>(0), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
     }
 }

@@ -12,9 +12,14 @@ pub use state::State;
 pub use tables::NativeTables;
 
 use crate::{
+    abi::{Address, FlowKey, Piece},
     logic::{
         checksum::{self, Sum},
-        parse::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING},
+        headers::ROOM,
+        parse::{
+            Fragment, Parsed, Transport,
+            protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING},
+        },
     },
     path::{Outcome, Scratch},
 };
@@ -25,7 +30,40 @@ pub fn run(
     frame: &mut Frame,
     tables: &NativeTables,
 ) -> Outcome {
-    path(frame, tables, &mut Scratch::EMPTY.clone())
+    path(frame, tables, &mut used())
+}
+
+/// Where another packet was before. The programs blank only what was parsed of it; all else is to be written before it is read.
+fn used() -> Scratch {
+    let anybody = Address::from(core::net::IpAddr::from([0xff; 16]));
+    let mut scratch = Scratch::EMPTY;
+    let Scratch { headers, quoted, message, fragmented, .. } = &mut scratch;
+    headers.bytes = [0xff; ROOM];
+    (headers.length, headers.packet_length, headers.exceeds, headers.next_hop) = (1, 1, 1, 0xff);
+    quoted.key = FlowKey {
+        source: anybody,
+        destination: anybody,
+        source_port: 0xffff,
+        destination_port: 0xffff,
+        scope: 0xffff,
+        protocol: 0xff,
+        padding: 0,
+    };
+    *quoted = Parsed {
+        ethertype: 0xffff,
+        transport_offset: 0xff,
+        flags: 0xff,
+        ttl: 0xff,
+        transport: Transport::Tcp,
+        fragment: Fragment::Later,
+        fragment_header: 0xff,
+        identification: u32::MAX,
+        ..*quoted
+    };
+    message.quotation().fill(0xff);
+    (message.sender, message.sender_mac, message.quoted) = (anybody, [0xff; 6], 0xff);
+    (fragmented.piece, fragmented.last, fragmented.size) = (Piece { start: 0xff, end: 0xff }, true, 0xff);
+    scratch
 }
 
 /// Whether every checksum of an Ethernet frame with IP inside is right; a UDP checksum of 0 is. A part of an IPv6 packet has none.

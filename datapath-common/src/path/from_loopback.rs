@@ -27,7 +27,10 @@ pub fn from_loopback<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     parsed.key.scope = scope::LOOPBACK;
     let outcome = ip(packet, tables, scratch);
     // For the process it is as if the address it asked had told it.
-    let name_asked = |scratch: &mut Scratch| scratch.message.sender = scratch.parsed.key.destination;
+    let name_asked = |scratch: &mut Scratch| {
+        scratch.message.sender = scratch.parsed.key.destination;
+        scratch.message.sender_mac = [0; 6];
+    };
     match icmp_answer::or_answer(outcome, packet, tables, scratch, HOST, name_asked) {
         Ok(Verdict::Reflected) => Ok(forward::to_loopback(tables, &mut scratch.headers)),
         outcome => outcome,

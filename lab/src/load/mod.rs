@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use datagrams::datagram_rate;
 pub use latency::Latency;
-pub use placement::Placement;
+pub use placement::{Placement, on_each_core};
 pub use rate::{connect_rate, request_response};
 pub use stream::stream_rate;
 

@@ -55,6 +55,16 @@ impl Manner {
     }
 }
 
+/// Does something once on each core that the process may use.
+pub fn on_each_core<T: Send>(work: impl Fn() -> io::Result<T> + Sync) -> io::Result<()> {
+    let allowed = sched_getaffinity(Pid::this())?;
+    for core in (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)) {
+        let done = std::thread::scope(|scope| scope.spawn(|| pin(core).and_then(|()| work())).join());
+        done.map_err(|_| io::Error::other("the work panicked"))??;
+    }
+    Ok(())
+}
+
 /// The cores of the two ends. They are asked of the process and not of the calling thread, which may be pinned already.
 fn cores() -> [usize; 2] {
     static CORES: OnceLock<[usize; 2]> = OnceLock::new();
