@@ -30,14 +30,16 @@ fn main() {
         for family in Family::ALL {
             unchanged(&mut criterion, &programs, family);
             followed(&mut criterion, &programs, family);
+            fragmented(&mut criterion, &programs, family);
             begun(&mut criterion, &programs, family);
         }
         among_many(&mut criterion, &programs);
+        begun_among_many(&mut criterion, &programs);
         criterion.final_summary();
     });
     let mut table = Table::new(&["program", "verified instructions", "bytes of machine code"]);
-    for (name, instructions, bytes) in programs.sizes().expect("the kernel tells") {
-        table.row([name.to_owned(), instructions.to_string(), bytes.to_string()]);
+    for (name, instructions, bytes) in programs.sizes() {
+        table.row([(*name).to_owned(), instructions.to_string(), bytes.to_string()]);
     }
     println!("{}", table.markdown());
 }
@@ -58,6 +60,7 @@ fn unchanged(criterion: &mut Criterion, programs: &Programs, family: Family) {
     let mut group = criterion.benchmark_group(name(family));
     for (case, shown) in [
         ("from_container, switched", programs.switched(family)),
+        ("from_container, switched on a network that learns", programs.learnt(family).expect("it learns")),
         ("from_container, forged: dropped", programs.forged(family)),
         ("from_uplink, for the host", programs.for_the_host(family)),
         ("from_host, to an endpoint", programs.of_the_host(family)),
@@ -85,8 +88,11 @@ fn followed(criterion: &mut Criterion, programs: &Programs, family: Family) {
     for (case, shown) in [
         ("from_container, masqueraded", &masqueraded.forth),
         ("from_uplink, to who masquerades", &masqueraded.back),
+        ("from_uplink, an error about what was masqueraded", &programs.error_in(family)),
         ("from_uplink, published port", &published.forth),
         ("from_container, of a published port", &published.back),
+        // Takes the mark off.
+        ("to_host, judged", &programs.judged_for_host(family)),
     ] {
         group.bench_function(case, |bencher| one_by_one(bencher, programs, shown));
     }
@@ -94,6 +100,23 @@ fn followed(criterion: &mut Criterion, programs: &Programs, family: Family) {
 
 fn one_by_one(bencher: &mut criterion::Bencher<'_>, programs: &Programs, shown: &Shown) {
     bencher.iter_custom(|runs| (0..runs).map(|_| show(programs, shown, 1)).sum());
+}
+
+/// A datagram in two fragments, both of which are timed. One that is repeated would be refused.
+fn fragmented(criterion: &mut Criterion, programs: &Programs, family: Family) {
+    let mut group = criterion.benchmark_group(name(family));
+    group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_millis(100));
+    let (mut fragments, mut number) = (programs.fragments_out(family), 0);
+    group.bench_function("from_container, masqueraded in two fragments", |bencher| {
+        bencher.iter_custom(|runs| {
+            let mut next = |_| -> Duration {
+                number += 1;
+                fragments.iter_mut().for_each(|fragment| fragment.set_identification(number));
+                fragments.iter().map(|fragment| show(programs, fragment, 1)).sum()
+            };
+            (0..runs).map(&mut next).sum()
+        });
+    });
 }
 
 /// Packets that begin a flow.
@@ -147,6 +170,35 @@ fn among_many(criterion: &mut Criterion, programs: &Programs) {
                 (0..runs).map(|_| any()).sum()
             });
         });
+    }
+}
+
+/// Packets that begin one more flow.
+fn begun_among_many(criterion: &mut Criterion, programs: &Programs) {
+    for flows in FLOWS {
+        let mut present = 0;
+        for (case, mut shown) in [
+            ("IPv4, from_container, begins one more flow", programs.datagram_out(Family::V4)),
+            ("IPv6, from_container, begins one more flow", programs.datagram_out(Family::V6)),
+            ("IPv4, from_uplink, begins one more flow", programs.datagram_in(Family::V4)),
+        ] {
+            // Few, for a full table has no room for more.
+            let mut group = criterion.benchmark_group(case);
+            group.sampling_mode(SamplingMode::Flat).sample_size(10);
+            group.warm_up_time(Duration::from_millis(5)).measurement_time(Duration::from_millis(30));
+            let mut source = 2_000;
+            group.bench_function(BenchmarkId::from_parameter(flows), |bencher| {
+                fill(programs, &mut programs.datagram_out(Family::V4), &mut present, flows);
+                bencher.iter_custom(|runs| {
+                    let mut begin = |_| {
+                        source += 1;
+                        shown.set_source_port(source);
+                        show(programs, &shown, 1)
+                    };
+                    (0..runs).map(&mut begin).sum()
+                });
+            });
+        }
     }
 }
 

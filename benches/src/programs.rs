@@ -11,7 +11,7 @@ use comparison::flows;
 use datapath_common::abi::{Program, Settings};
 use lab::{
     Container, DaemonOptions, Family, Host, Lan, Mac, World,
-    frame::{Ethernet, IpBuilder, TcpSegment, tcp_flags},
+    frame::{Ethernet, IpBuilder, TcpSegment, fragments, tcp_flags},
 };
 
 /// Slots of the flow table, and how many of them one endpoint may have.
@@ -21,6 +21,15 @@ const CLIENT: [&str; 2] = ["10.20.1.10", "fd00:20:1::10"];
 const SERVER: [&str; 2] = ["10.20.1.11", "fd00:20:1::11"];
 /// An address of the client's network that nobody has.
 const NOBODY: [&str; 2] = ["10.20.1.99", "fd00:20:1::99"];
+/// A network that learns, and who is on it.
+const LEARNING: [&str; 2] = ["10.20.2.0/24", "fd00:20:2::/64"];
+const NEAR: [&str; 2] = ["10.20.2.10", "fd00:20:2::10"];
+const FAR: [&str; 2] = ["10.20.2.11", "fd00:20:2::11"];
+/// Addresses of machines behind its ports.
+const HERE: [&str; 2] = ["10.20.2.50", "fd00:20:2::50"];
+const THERE: [&str; 2] = ["10.20.2.51", "fd00:20:2::51"];
+/// Their MAC addresses, and one that nobody has seen.
+const STATIONS: [Mac; 3] = [Mac([2, 0, 0, 0, 7, 1]), Mac([2, 0, 0, 0, 7, 2]), Mac([2, 0, 0, 0, 7, 3])];
 const PUBLISHED: u16 = 8_080;
 /// Where the published port leads, and what others serve.
 const SERVICE: u16 = 80;
@@ -60,6 +69,15 @@ impl Shown {
         self.put(0, source);
     }
 
+    /// Makes it a fragment of another datagram. It has no IP options, and its fragment header is the first of IPv6's.
+    pub fn set_identification(&mut self, number: u32) {
+        if self.frame[12..14] == [0x08, 0x00] {
+            self.frame[18..20].copy_from_slice(&(number as u16).to_be_bytes());
+        } else {
+            self.frame[58..62].copy_from_slice(&number.to_be_bytes());
+        }
+    }
+
     /// Behind headers without options or extensions.
     fn put(&mut self, offset: usize, port: u16) {
         let at = offset + if self.frame[12..14] == [0x08, 0x00] { 34 } else { 54 };
@@ -78,13 +96,16 @@ pub struct Conversation {
 /// A host of ours with two endpoints and a published port, and its programs.
 pub struct Programs {
     loaded: HashMap<&'static str, SchedClassifier>,
+    sizes: Vec<(&'static str, u32, u32)>,
     client: Port,
     server: Port,
+    near: Port,
+    far: Port,
     gateway: Port,
     outside: Port,
     uplink: Mac,
     loopback: u32,
-    _containers: [Container; 2],
+    _containers: [Container; 4],
     world: World,
 }
 
@@ -99,28 +120,47 @@ impl Programs {
     /// Starts the daemon.
     pub fn start(daemon: &Path) -> Result<Self> {
         let before: Vec<u32> = named()?.iter().map(|(_, info)| info.id()).collect();
-        let config = format!("flow_capacity = {CAPACITY}\nflow_quota = {CAPACITY}\n");
+        let flows = format!("flow_capacity = {CAPACITY}\nflow_quota = {CAPACITY}\n");
+        let config = flows + "xdp = \"native\"\nxdp_on_veth = true\n";
         let world = World::start(daemon, DaemonOptions::with_config(&config))?;
         let host = &world.host;
         host.datapath(["network", "create", "app", "--subnet", SUBNETS[0], "--subnet", SUBNETS[1]])?;
-        let containers = [host.container("client", "app", &CLIENT)?, host.container("server", "app", &SERVER)?];
+        let learning = ["network", "create", "learn", "--learning", "--subnet", LEARNING[0], "--subnet", LEARNING[1]];
+        host.datapath(learning)?;
+        let containers = [
+            host.container("client", "app", &CLIENT)?,
+            host.container("server", "app", &SERVER)?,
+            host.container("near", "learn", &NEAR)?,
+            host.container("far", "learn", &FAR)?,
+        ];
         for protocol in ["tcp", "udp"] {
             host.datapath(["publish", &format!("{PUBLISHED}:{SERVICE}/{protocol}"), "server"])?;
         }
-        let network = host.json(["network", "ls"])?;
-        let device = network[0]["device"].as_str().context("a network has a device")?;
-        let mut loaded = HashMap::new();
+        let networks = host.json(["network", "ls"])?;
+        let networks = networks.as_array().context("networks are a list")?;
+        let app = networks.iter().find(|network| network["name"] == "app").context("there is a network")?;
+        let device = app["device"].as_str().context("a network has a device")?;
+        let (mut loaded, mut sizes) = (HashMap::new(), Vec::new());
         for (name, info) in named()?.into_iter().filter(|(_, info)| !before.contains(&info.id())) {
-            loaded.insert(name, SchedClassifier::from_program_info(info, name.into())?);
+            sizes.push((name, info.verified_instruction_count().unwrap_or(0), info.size_jitted()));
+            // An XDP program, which has measurements of its own (`guard`).
+            if name != "guard" {
+                loaded.insert(name, SchedClassifier::from_program_info(info, name.into())?);
+            }
         }
+        ensure!(sizes.len() == Program::ALL.len(), "the daemon has loaded {sizes:?} only");
+        sizes.sort_unstable();
         Ok(Self {
             client: port(host, &containers[0])?,
             server: port(host, &containers[1])?,
+            near: port(host, &containers[2])?,
+            far: port(host, &containers[3])?,
             gateway: Port { ifindex: host.namespace.ifindex(device)?, mac: host.namespace.mac(device)? },
             outside: Port { ifindex: host.namespace.ifindex(Host::UPLINK)?, mac: world.lan.machine.mac(Lan::TO_HOST)? },
             uplink: host.namespace.mac(Host::UPLINK)?,
             loopback: host.namespace.ifindex("lo")?,
             loaded,
+            sizes,
             _containers: containers,
             world,
         })
@@ -132,13 +172,9 @@ impl Programs {
     }
 
     /// Every program: its name, the instructions that the verifier walked, and the bytes of machine code that it became.
-    pub fn sizes(&self) -> Result<Vec<(&'static str, u32, u32)>> {
-        let mut sizes = Vec::new();
-        for (_, name) in Program::ALL {
-            let info = self.program(name)?.info()?;
-            sizes.push((name, info.verified_instruction_count().unwrap_or(0), info.size_jitted()));
-        }
-        Ok(sizes)
+    #[must_use]
+    pub fn sizes(&self) -> &[(&'static str, u32, u32)] {
+        &self.sizes
     }
 
     /// Shows the program the frame so many times, and returns the time it took for one in the mean. Only with one time is the
@@ -179,6 +215,16 @@ impl Programs {
         self.sent(self.client, self.server.mac, family, [CLIENT, SERVER], ACK)
     }
 
+    /// From a station behind one port to a station behind another, of a network that has learnt both.
+    pub fn learnt(&self, family: Family) -> Result<Shown> {
+        let [here, there, unknown] = STATIONS;
+        let frame = |from, to, addresses| ip([from, to], family, addresses).tcp(ACK, b"data");
+        // Floods, and is consumed by that.
+        let first = self.of_container(self.far, frame(there, unknown, [THERE, HERE]));
+        self.show(&Shown { expected: Said::Drop, ..first }, 1)?;
+        Ok(self.of_container(self.near, frame(here, there, [HERE, THERE])))
+    }
+
     /// From an endpoint, with an address that is not its own.
     pub fn forged(&self, family: Family) -> Shown {
         let shown = self.sent(self.client, self.server.mac, family, [NOBODY, SERVER], ACK);
@@ -209,6 +255,24 @@ impl Programs {
     pub fn datagram_in(&self, family: Family) -> Shown {
         let ip = ip([self.outside.mac, self.uplink], family, [Lan::MACHINE, Lan::HOST]);
         self.of_outside(ip.udp(EPHEMERAL, PUBLISHED, b"new"), Said::Redirect)
+    }
+
+    /// A datagram from an endpoint to a server far away, in two fragments.
+    pub fn fragments_out(&self, family: Family) -> [Shown; 2] {
+        let ip = ip([self.client.mac, self.gateway.mac], family, [CLIENT, Lan::INTERNET]);
+        let parts = fragments(&ip.udp(EPHEMERAL, SERVICE, &[7; 1_400]), 1_000, 0);
+        let [first, last] = parts.try_into().expect("1,400 bytes are two times 1,000 or less");
+        [first, last].map(|frame| self.of_container(self.client, frame))
+    }
+
+    /// What a router on the LAN tells of a masqueraded segment that had no hop left.
+    pub fn error_in(&self, family: Family) -> Shown {
+        let quoted = ports([EPHEMERAL, SERVICE], ACK);
+        let quoted = ip([self.uplink, self.outside.mac], family, [Lan::HOST, Lan::INTERNET]).tcp(quoted, b"data");
+        let kind = if family == Family::V4 { TIME_EXCEEDED } else { TIME_EXCEEDED_V6 };
+        let body = [&[0; 4], &quoted[14..]].concat();
+        let frame = ip([self.outside.mac, self.uplink], family, [Lan::MACHINE, Lan::HOST]).icmp(kind, 0, &body);
+        self.of_outside(frame, Said::Redirect)
     }
 
     /// A segment from the LAN for the host itself.
@@ -243,6 +307,11 @@ impl Programs {
         let frame = ip([self.gateway.mac, self.server.mac], family, [GATEWAY, SERVER]).tcp(ACK, b"data");
         let (ifindex, mark) = (self.server.ifindex, Settings::DEFAULT.mark);
         Shown { program: "to_container", frame, ifindex, mark, expected: Said::Pass }
+    }
+
+    /// What was judged, at the bridge of a network that was adopted. The program does not ask which.
+    pub fn judged_for_host(&self, family: Family) -> Shown {
+        Shown { program: "to_host", ..self.judged(family) }
     }
 
     /// Shakes hands, and returns what follows.
@@ -288,6 +357,10 @@ impl Programs {
 const MARK: usize = 8;
 const IFINDEX: usize = 40;
 const CONTEXT: usize = 192;
+
+/// Types of ICMP (RFC 792) and ICMPv6 (RFC 4443).
+const TIME_EXCEEDED: u8 = 11;
+const TIME_EXCEEDED_V6: u8 = 3;
 
 const GATEWAY: [&str; 2] = ["10.20.1.1", "fd00:20:1::1"];
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];

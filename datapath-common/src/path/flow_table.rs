@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use super::{
     Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, hairpin, mss_clamp,
-    slot::FlowSlot,
+    slot::{FlowSlot, seconds},
 };
 use crate::{
     abi::{DropReason, Flow, FlowEnd, FlowKey, HOST, Mutant, PublishedKey, Settings, Uplink, claim, flow_flags, scope},
@@ -176,8 +176,8 @@ fn send<P: Packet, T: Tables>(
     Ok(verdict)
 }
 
-/// The route the flow leaves by. It is asked for again whenever the deadline is moved, at most once a second, so that a change of the
-/// host's routes is followed without the daemon.
+/// The route the flow leaves by. It is asked for again whenever the deadline is moved, at most once a second but never in the second in
+/// which the flow began, so that a change of the host's routes is followed without the daemon.
 #[inline(always)]
 fn route_of<P: Packet, T: Tables>(
     packet: &P,
@@ -251,6 +251,10 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step) 
     let known = flow.deadline;
     if from_inside && (deadline > known + DEADLINE_SLACK || known > deadline + DEADLINE_SLACK) {
         slot.set_deadline(deadline);
+        // Of a connection that opens, and may end at once, it was asked for just now.
+        if seconds(now) != flow.created {
+            slot.forget_route();
+        }
         if parsed.transport == Transport::Udp && flow.flags & flow_flags::MASQUERADED != 0 {
             extend_mapping(tables, flow, deadline);
         }

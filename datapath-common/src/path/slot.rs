@@ -92,6 +92,12 @@ pub(super) mod atomic {
     }
 }
 
+/// Whole seconds of a time in nanoseconds.
+#[inline(always)]
+pub(super) const fn seconds(time: u64) -> u32 {
+    (time / 1_000_000_000) as u32
+}
+
 /// What a flow is when it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Beginning {
@@ -162,7 +168,7 @@ impl FlowSlot {
             (*flow).tcp = 0;
             (*flow).flags = beginning.flags;
             (*flow).deadline = deadline;
-            (*flow).created = (now / 1_000_000_000) as u32;
+            (*flow).created = seconds(now);
             (*flow).route_known = 0;
             (*flow).route_ifindex = 0;
             (*flow).route_mtu = 0;
@@ -255,14 +261,18 @@ impl FlowSlot {
         unsafe { atomic::or32(&raw mut (*self.0).flags, bit) & bit == 0 }
     }
 
-    /// Sets the time of expiry, and has the route looked up again.
+    /// Sets the time of expiry.
     #[inline(always)]
     pub fn set_deadline(&self, deadline: u64) {
-        // SAFETY: valid by `new`; whole fields.
-        unsafe {
-            ptr::write_volatile(&raw mut (*self.0).deadline, deadline);
-            ptr::write_volatile(&raw mut (*self.0).route_known, 0);
-        }
+        // SAFETY: valid by `new`; a whole field.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).deadline, deadline) };
+    }
+
+    /// Has the route looked up again.
+    #[inline(always)]
+    pub fn forget_route(&self) {
+        // SAFETY: as in `set_deadline`.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).route_known, 0) };
     }
 
     /// Remembers the route.
