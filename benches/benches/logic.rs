@@ -58,8 +58,11 @@ fn parsing(criterion: &mut Criterion) {
 /// IPv6 with three extension headers, of which IPv4 has none.
 fn extensions(criterion: &mut Criterion) {
     let pad = [0, 1, 4, 0, 0, 0, 0];
-    let [_, (_, mut frame)] =
-        packets(|ip| segment(ip.extension(HOP_BY_HOP, &pad).extension(DESTINATION_OPTIONS, &pad).extension(DESTINATION_OPTIONS, &pad)));
+    let [_, (_, mut frame)] = packets(|ip| {
+        segment(
+            ip.extension(HOP_BY_HOP, &pad).extension(DESTINATION_OPTIONS, &pad).extension(DESTINATION_OPTIONS, &pad),
+        )
+    });
     criterion.bench_function("parse ipv6 TCP behind three extension headers", |bencher| {
         bencher.iter(|| read(black_box(&mut frame)).parsed);
     });

@@ -55,7 +55,23 @@ impl PacketSocket {
         // SAFETY: the pointer and the length describe `address`, which outlives the call.
         let bound =
             unsafe { libc::bind(raw, (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
-        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(packet) }
+        if bound < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match packet.link_layer()? {
+            // Of every interface.
+            0 | libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK | libc::ARPHRD_NONE => Ok(packet),
+            other => Err(io::Error::other(format!("frames of link layer {other} cannot be read here"))),
+        }
+    }
+
+    /// ARPHRD_… of the interface.
+    fn link_layer(&self) -> io::Result<u16> {
+        let mut address = self.address();
+        let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: the pointers lead to locals that outlive the call, with their true length.
+        let known = unsafe { libc::getsockname(self.socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+        if known < 0 { Err(io::Error::last_os_error()) } else { Ok(address.sll_hatype) }
     }
 
     /// The longest that [`Self::receive`] waits.

@@ -8,8 +8,8 @@ use datapath_common::{
         headers::ETHERNET,
         parse::{Fragment, Parsed, Transport, parse},
     },
-    native::Frame,
-    path::{Readable as _, Scratch},
+    native::{Frame, used},
+    path::Readable as _,
 };
 use libfuzzer_sys::{Corpus, fuzz_target};
 
@@ -59,7 +59,7 @@ fn check(frame: &Frame, parsed: &Parsed) {
 
 fuzz_target!(|input: &[u8]| -> Corpus {
     let Some(mut frame) = frame(input) else { return Corpus::Reject };
-    let mut scratch = Scratch::EMPTY;
+    let mut scratch = used();
     if frame.read_headers(ETHERNET, &mut scratch.headers)
         && parse(&frame, &scratch.headers, &mut scratch.parsed).is_ok()
     {

@@ -10,7 +10,7 @@ use datapath_common::{
         parse::{Fragment, Parsed, Transport, parse},
         quoted::{is_error, parse_quoted, rewrite_quoted},
     },
-    native::{Frame, checksums_are_right},
+    native::{Frame, checksums_are_right, used},
     path::{Readable as _, Scratch},
 };
 use datapath_fuzz::{Wish, checksum};
@@ -55,7 +55,7 @@ fn quoted_frame(frame: &[u8], ipv6: bool) -> Vec<u8> {
 
 /// Whether these bytes are a packet, and not the broken beginning of one.
 fn is_packet(bytes: &[u8]) -> bool {
-    let (mut frame, mut scratch) = (Frame::new(1, bytes.to_vec()), Scratch::EMPTY);
+    let (mut frame, mut scratch) = (Frame::new(1, bytes.to_vec()), used());
     frame.read_headers(ETHERNET, &mut scratch.headers) && parse(&frame, &scratch.headers, &mut scratch.parsed).is_ok()
 }
 
@@ -94,7 +94,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     }
     let mut frame = Frame::new(1, error(wish.ipv6, &quoted));
     assert!(checksums_are_right(&frame.bytes), "the error to begin with: {:02x?}", frame.bytes);
-    let mut scratch = Scratch::EMPTY;
+    let mut scratch = used();
     assert!(frame.read_headers(ETHERNET, &mut scratch.headers));
     parse(&frame, &scratch.headers, &mut scratch.parsed).expect("the error is a packet");
     assert!(is_error(&scratch.parsed));

@@ -9,7 +9,7 @@ use datapath_common::{
         parse::{Parsed, Transport, parse},
         rewrite::rewrite,
     },
-    native::{Frame, checksums_are_right},
+    native::{Frame, checksums_are_right, used},
     path::{Readable as _, Scratch},
 };
 use datapath_fuzz::Wish;
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     let Some(wish) = Wish::read(input) else { return Corpus::Reject };
     let mut frame = Frame::new(1, wish.packet());
     assert!(checksums_are_right(&frame.bytes), "the packet to begin with: {:02x?}", frame.bytes);
-    let mut scratch = Scratch::EMPTY;
+    let mut scratch = used();
     let Some(parsed) = read(&mut frame, &mut scratch) else { return Corpus::Reject };
     let has_ports = matches!(parsed.transport, Transport::Tcp | Transport::Udp);
     let answers = FlowKey {
@@ -34,7 +34,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     }
     rewrite(&mut frame, &mut scratch.headers, &parsed, &answers, wish.routed).expect("refused without need");
     assert!(checksums_are_right(&frame.bytes), "{parsed:?} as the reverse of {answers:?}: {:02x?}", frame.bytes);
-    let after = read(&mut frame, &mut Scratch::EMPTY.clone()).expect("a translated packet is still a packet");
+    let after = read(&mut frame, &mut used()).expect("a translated packet is still a packet");
     assert_eq!((after.key.source, after.key.destination), (answers.destination, answers.source));
     assert_eq!(after.ttl, parsed.ttl - u8::from(wish.routed));
     if has_ports {

@@ -160,7 +160,7 @@ pub struct Flow {
     /// Largest IP packet that the route takes, in bytes; 0: not looked up yet. None is longer than 65,535 (RFC 791 section 3.1;
     /// RFC 8200 section 3).
     pub route_mtu: u16,
-    /// 1 as long as the route need not be looked up again: until the deadline is moved.
+    /// 1 as long as the route need not be looked up again: until the deadline is moved, later than in the second in which the flow began.
     pub route_known: u8,
     /// [`super::next_hop`]: the number of the next hop.
     pub next_hop: u8,

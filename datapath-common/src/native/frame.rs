@@ -1,6 +1,6 @@
 //! A packet in memory.
 
-use std::vec::Vec;
+use std::{cell::Cell, vec::Vec};
 
 use crate::{
     abi::{Address, DropReason, FRAGMENT_ROOM, FlowKey, PublishedKey},
@@ -51,6 +51,8 @@ pub struct Frame {
     pub bare: bool,
     /// What the host's routes say.
     pub route: Route,
+    /// How often they were asked.
+    pub routes_asked: Cell<u32>,
     /// Local keys that a socket of the host would take: protocol, address and port (wire order).
     pub host_sockets: Vec<PublishedKey>,
 }
@@ -72,6 +74,7 @@ impl Frame {
             again: Vec::new(),
             bare: false,
             route: Route::NONE,
+            routes_asked: Cell::new(0),
             host_sockets: Vec::new(),
         }
     }
@@ -247,6 +250,7 @@ impl Packet for Frame {
     }
 
     fn route(&self, _: &FlowKey, _: u32, _: Option<&mut Address>) -> Route {
+        self.routes_asked.set(self.routes_asked.get() + 1);
         self.route
     }
 

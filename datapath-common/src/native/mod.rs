@@ -12,7 +12,7 @@ pub use state::State;
 pub use tables::NativeTables;
 
 use crate::{
-    abi::{Address, FlowKey, Piece},
+    abi::{Address, FlowKey, FragmentKey, Piece},
     logic::{
         checksum::{self, Sum},
         headers::ROOM,
@@ -34,7 +34,8 @@ pub fn run(
 }
 
 /// Where another packet was before. The programs blank only what was parsed of it; all else is to be written before it is read.
-fn used() -> Scratch {
+#[must_use]
+pub fn used() -> Scratch {
     let anybody = Address::from(core::net::IpAddr::from([0xff; 16]));
     let mut scratch = Scratch::EMPTY;
     let Scratch { headers, quoted, message, fragmented, .. } = &mut scratch;
@@ -62,6 +63,14 @@ fn used() -> Scratch {
     };
     message.quotation().fill(0xff);
     (message.sender, message.sender_mac, message.quoted) = (anybody, [0xff; 6], 0xff);
+    fragmented.key = FragmentKey {
+        source: anybody,
+        destination: anybody,
+        identification: u32::MAX,
+        scope: 0xffff,
+        protocol: 0xff,
+        padding: 0,
+    };
     (fragmented.piece, fragmented.last, fragmented.size) = (Piece { start: 0xff, end: 0xff }, true, 0xff);
     scratch
 }

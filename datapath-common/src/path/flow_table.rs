@@ -3,7 +3,9 @@
 use core::mem::offset_of;
 
 use super::{
-    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection, flow_slots::end, forward, hairpin, mss_clamp,
+    Outcome, Packed, Packet, Route, Scratch, Tables, Verdict, connection,
+    flow_slots::end,
+    forward, hairpin, mss_clamp,
     slot::{FlowSlot, seconds},
 };
 use crate::{
@@ -176,8 +178,9 @@ fn send<P: Packet, T: Tables>(
     Ok(verdict)
 }
 
-/// The route the flow leaves by. It is asked for again whenever the deadline is moved, at most once a second but never in the second in
-/// which the flow began, so that a change of the host's routes is followed without the daemon.
+/// The route the flow leaves by. It is asked for when it is first needed, and again whenever the deadline is moved later than in the second
+/// in which the flow began: so a change of the host's routes is followed without the daemon, after a second, or two where a connection has
+/// just opened.
 #[inline(always)]
 fn route_of<P: Packet, T: Tables>(
     packet: &P,
@@ -251,7 +254,7 @@ fn advance<T: Tables>(tables: &T, slot: FlowSlot, parsed: &Parsed, step: &Step) 
     let known = flow.deadline;
     if from_inside && (deadline > known + DEADLINE_SLACK || known > deadline + DEADLINE_SLACK) {
         slot.set_deadline(deadline);
-        // Of a connection that opens, and may end at once, it was asked for just now.
+        // A connection that has just opened asked for its route less than a second ago, and may be over before it needs it again.
         if seconds(now) != flow.created {
             slot.forget_route();
         }

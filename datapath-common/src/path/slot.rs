@@ -278,7 +278,7 @@ impl FlowSlot {
     /// Remembers the route.
     #[inline(always)]
     pub fn set_route(&self, route: Route) {
-        // SAFETY: valid by `new`; whole fields, and a mix of two routes, of two CPUs while they change, heals within a second.
+        // SAFETY: valid by `new`; whole fields, and a mix of two routes, of two CPUs while they change, heals when the route is asked for again.
         unsafe {
             ptr::write_volatile(&raw mut (*self.0).route_ifindex, route.ifindex());
             ptr::write_volatile(&raw mut (*self.0).route_mtu, route.mtu().min(u16::MAX as u32) as u16);

@@ -55,14 +55,15 @@ impl Manner {
     }
 }
 
-/// Does something once on each core that the process may use.
-pub fn on_each_core<T: Send>(work: impl Fn() -> io::Result<T> + Sync) -> io::Result<()> {
+/// Does something once on each core that the process may use, and says how many those are.
+pub fn on_each_core<T: Send>(work: impl Fn() -> io::Result<T> + Sync) -> io::Result<usize> {
     let allowed = sched_getaffinity(Pid::this())?;
-    for core in (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)) {
+    let cores: Vec<usize> = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)).collect();
+    for &core in &cores {
         let done = std::thread::scope(|scope| scope.spawn(|| pin(core).and_then(|()| work())).join());
         done.map_err(|_| io::Error::other("the work panicked"))??;
     }
-    Ok(())
+    Ok(cores.len())
 }
 
 /// The cores of the two ends. They are asked of the process and not of the calling thread, which may be pinned already.
