@@ -24,6 +24,9 @@ pub enum CopiedTo {
     Bridge(u32),
 }
 
+/// Bytes that are read of an IPv4 packet in pieces.
+const SHORT: usize = 54;
+
 /// A packet in memory.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -49,6 +52,8 @@ pub struct Frame {
     pub again: Vec<Vec<u8>>,
     /// Whether it has no Ethernet header.
     pub bare: bool,
+    /// Whether only the headers lie in one piece, as those of TCP's segments do: then the programs read 54 bytes of an IPv4 packet.
+    pub in_pieces: bool,
     /// What the host's routes say.
     pub route: Route,
     /// How often they were asked.
@@ -73,6 +78,7 @@ impl Frame {
             copies: Vec::new(),
             again: Vec::new(),
             bare: false,
+            in_pieces: false,
             route: Route::NONE,
             routes_asked: Cell::new(0),
             host_sockets: Vec::new(),
@@ -94,7 +100,8 @@ impl Readable for Frame {
     fn read_headers(&mut self, link_header: u32, headers: &mut Headers) -> bool {
         self.bare = link_header == 0;
         let before = (ETHERNET - link_header) as usize;
-        let available = self.bytes.len().min(ROOM - before);
+        let is_short = self.in_pieces && !self.bare && self.bytes.get(12..14) == Some(&[8, 0]);
+        let available = self.bytes.len().min(if is_short { SHORT } else { ROOM - before });
         if available < link_header as usize || available == 0 {
             return false;
         }
